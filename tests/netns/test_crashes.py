@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import struct
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from xdpguard.dataplane.sys.abi import ABI
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import guard, guardpolicy
 from xdpguard.net.links import Links
+from xdpguard.store.database import Store
 
 XDP_PASS = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0)
 
@@ -94,9 +94,8 @@ def test_killed_while_a_rule_is_added(lab: Lab, attached: Command, echo: Echo) -
     descriptor = kernel.open_pin(str(tables))
     assert kernel.delete(descriptor, bytes(int(part) for part in client_address(4).split(".")) + bytes(4))
     os.close(descriptor)
-    with sqlite3.connect(attached.store) as database:
-        database.execute("INSERT OR REPLACE INTO facts VALUES ('pending', '1')")
-    database.close()
+    with Store(attached.store) as store:
+        store.put_fact("pending", "1")
     assert works(lab, 4, "tcp")
     attached.ok("block", client_address(4, 3))
     assert not works(lab, 4, "tcp")

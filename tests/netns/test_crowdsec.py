@@ -19,6 +19,8 @@ from support.service import Run
 from support.traffic import Family, client_address, eventually, works
 from topology import CLIENTS4, CLIENTS6, SERVER4, Lab
 
+from xdpguard.store.database import Store
+
 FAMILIES: list[Family] = [4, 6]
 
 pytestmark = pytest.mark.usefixtures("echo")
@@ -187,7 +189,7 @@ def test_the_guards_bans_are_sent(attached: Command, crowdsec: CrowdSec) -> None
     attached.ok("block", "203.0.113.9", "--for", "1h", "--reason", "port scan")
     attached.ok("block", "2001:db8:7::/64", "--for", "1h")
     attached.ok("block", "203.0.113.10", "--for", "1h")
-    with contextlib.closing(sqlite3.connect(attached.store, isolation_level=None)) as store:
+    with Store(attached.store) as store:
         store.execute("UPDATE rules SET source = 'guard' WHERE target <> '203.0.113.10'")
     with bridge(attached, crowdsec, "--push", str(crowdsec.credentials)) as run:
         assert run.says("sent 2 of the guard's bans")

@@ -7,7 +7,6 @@ import itertools
 import os
 import signal
 import socket
-import sqlite3
 import struct
 import subprocess
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from xdpguard.dataplane.sys import kernel
 from xdpguard.net import netns
 from xdpguard.net.links import Links
 from xdpguard.net.netns import entered
+from xdpguard.store.database import Store
 
 XDP_PASS = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 2, 0x95, 0, 0, 0)
 HERE4, THERE4 = "198.18.7.1", "198.18.7.2"
@@ -343,7 +343,7 @@ def test_a_process_number_that_is_anothers_now(command: Command) -> None:
         command.ok("attach", "c0", "--netns", first)
         assert command.json("status")["interfaces"][0]["state"] == "attached"
         # As if the number of the first process had been given again, to the second.
-        with sqlite3.connect(command.store) as store:
+        with Store(command.store) as store:
             for table, column in (("interfaces", "netns"), ("namespaces", "name")):
                 store.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (second, first))
             store.execute("UPDATE namespaces SET cookie = '1'")

@@ -9,10 +9,8 @@ import ctypes
 import json
 import os
 import socket
-import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from typer.main import get_command
 
 from xdpguard.cli.commands import every
 from xdpguard.cli.root import app
+from xdpguard.store.database import Store
 from xdpguard.units import is_control
 
 # An OSC and a BEL, C1's CSI, a bidi override, line ends.
@@ -130,7 +129,7 @@ def test_the_check_sees_each_of_them() -> None:
 
 def poison(store: Path) -> None:
     """Put it everywhere in a store where text stands that others may have written."""
-    with closing(sqlite3.connect(store)) as its, its:
+    with Store(store) as its, its.transaction():
         for table, columns in {
             "rules": ("reason", "source"),
             "parts": ("reason", "source"),

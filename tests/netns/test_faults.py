@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from support.fault_place import FaultPlace
 from support.fault_rounds import AT_STEPS, BEFORE, BPF, SQL, Case, Rounds
+
+from xdpguard.store.database import Store
 
 COMMANDS = ("block", "undo", "swap a list", "add a filter", "promote", "attach again", "detach")
 
@@ -41,12 +41,29 @@ def test_all_of_a_change_or_nothing(rounds: Rounds, kind: str, fault: str) -> No
     assert rounds.run(next(found)) == []
 
 
+class Changing(FaultPlace):
+    """A place where a bit flips in the reason of a rule, which SQLite does not see."""
+
+    def begin(self, fault: str, random: object) -> None:
+        del fault, random
+        data = bytearray(self.command.store.read_bytes())
+        data[data.index(b"198.51.100.7\x04\xc6\x33\x64\x07 why") + 18] ^= 1
+        self.command.store.write_bytes(data)
+
+
+def test_a_reason_that_has_changed_is_told(place: FaultPlace, rounds: Rounds, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place, "begin", Changing.begin.__get__(place))
+    before = rounds.tally["recovered"]
+    assert rounds.run(Case("block", "before", "store corrupted")) == []
+    assert rounds.tally["recovered"] == before + 1
+
+
 class Losing(FaultPlace):
     """A place where a fault loses a rule of the store."""
 
     def begin(self, fault: str, random: object) -> None:
         del fault, random
-        with closing(sqlite3.connect(self.command.store)) as store, store:
+        with Store(self.command.store) as store:
             store.execute("DELETE FROM rules WHERE target = '198.51.100.7'")
 
 

@@ -41,6 +41,7 @@ _XDP_PASS = bytes.fromhex("b7000000020000009500000000000000")  # r0 = XDP_PASS; 
 _QUERIES = (
     "SELECT mode, kind, target, reason, expires IS NULL FROM rules ORDER BY 1, 2, 3",
     "SELECT mode, name, entries FROM lists ORDER BY 1, 2",
+    "SELECT mode, name, four, six, ends FROM list_entries ORDER BY 1, 2",
     "SELECT mode, name, match, action FROM filters ORDER BY position",
     "SELECT key, value FROM facts WHERE key IN ('guard', 'default') ORDER BY key",
     "SELECT name, netns, observe FROM interfaces ORDER BY 1, 2",

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from support.command import Result
 from support.fault_place import INTERFACE, PROBES, SPARE, FaultPlace, Seen
+from xdpguard.control.recover import complaint
+from xdpguard.errors import XdpguardError
 
 # Errors of one call, or of that one and all that follow, so that taking back what was done fails as well.
 BPF = ("ENOMEM", "E2BIG", "EPERM", "ENOSPC")
@@ -187,7 +189,7 @@ class Rounds:
         place, wrong = self._place, []
         again = case.fault in ATTACHED_AGAIN
         if case.fault == "store corrupted":
-            return self._recovered()
+            return self._recovered(case, done)
         if again:
             said = place.command("status")
             if "Traceback" in said.err:
@@ -225,12 +227,22 @@ class Rounds:
             it.unlink()  # the file system is small
         return wrong
 
-    def _recovered(self) -> list[str]:
-        """A damaged store is told, and `recover` brings back what the kernel holds and the copy."""
-        place = self._place
+    def _recovered(self, case: Case, done: Result) -> list[str]:
+        """A damaged store is told, and `recover` brings back what the kernel holds and the copy.
+
+        What is not told is as it was written; only the record that `undo` goes by has no sums.
+        """
+        place, wrong = self._place, []
+        try:
+            told = complaint(place.command.store) is not None
+            now = () if told else place.seen().stored
+        except XdpguardError:  # such as: written by a newer version
+            told, now = False, ()
+        wanted = (self._before if done.code else self._after)[case.command].stored
+        if now and now != wanted and case.command != "undo":
+            wrong.append(f"the damage is not told, and stored is {now}, not {wanted}")
         said = place.command("block", SPARE)
-        wrong = []
-        if said.code == 1 and "xdpguard recover" in said.err:
+        if told or (said.code == 1 and "xdpguard recover" in said.err):
             drops = place.drops()
             place.command.ok("recover")
             place.command.ok("block", SPARE)

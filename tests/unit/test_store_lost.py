@@ -59,7 +59,7 @@ def test_what_is_refused(path: Path, read_only: bool) -> None:
     path.write_bytes(good)
     with sqlite3.connect(path) as other:
         other.execute("UPDATE rules SET kind = 'block', version = 4, network = x'00', length = 99")
-    refused("an entry is not what was written")
+    refused("the rules in it are not those that were written")
     path.write_bytes(good)
     with sqlite3.connect(path) as other:
         other.execute(f"PRAGMA user_version = {VERSION + 1}")

@@ -24,13 +24,10 @@ class Attachment(NamedTuple):
 
 def attachments(store: Store) -> list[Attachment]:
     """Return the interfaces that should carry the program, in order of attaching."""
-    rows = store.execute(
-        "SELECT name, netns, mode, observe, prog_id, (name, netns) IN (SELECT name, netns FROM any_mtu)"
-        " FROM interfaces ORDER BY attached, name"
-    )
+    any_mtu = set(store.whole("any_mtu"))
     return [
-        Attachment(name, netns, mode, bool(observe), number, bool(any_mtu))
-        for name, netns, mode, observe, number, any_mtu in rows
+        Attachment(name, netns, mode, bool(observe), number, (name, netns) in any_mtu)
+        for name, netns, mode, observe, number, *_ in store.whole("interfaces", order="attached, name")
     ]
 
 

@@ -26,6 +26,8 @@ def explained(path: Path) -> Iterator[None]:
             raise locked(path) from error
         if any(word in str(error) for word in _NOT_WRITABLE):
             raise unwritable(path.parent, OSError(0, str(error))) from error
-        raise damaged(path, error) from error
+        # That of sums.py, which finds a value of another type.
+        odd = "user-defined function" in str(error)
+        raise damaged(path, "an entry is not what was written" if odd else error) from error
     except sqlite3.DatabaseError as error:
         raise damaged(path, error) from error

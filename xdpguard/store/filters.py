@@ -18,13 +18,12 @@ from xdpguard.policy.filter import FILTERS, Filter, FilterHits
 from xdpguard.policy.limit import Limit
 from xdpguard.policy.matching.model import Base, Bytes, Field, ListTest, Match, Range, Test
 from xdpguard.store.database import Store
+from xdpguard.store.sums import columns_of
 from xdpguard.units import counted
 
 GAP = 1 << 20  # between the positions of two filters that were added one after the other
-_COLUMNS = (
-    "name, text, match, action, rate, mode, reason, source, created, expires, position, slot,"
-    " packets, bytes, limited_packets, limited_bytes"
-)
+_COUNTS = "packets, bytes, limited_packets, limited_bytes"
+_COLUMNS = f"{columns_of('filters')}, {_COUNTS}"
 _KEEP = 7 * 86_400.0  # seconds after its end for which a filter stays in the store
 
 
@@ -36,14 +35,12 @@ class FilterStore:
 
     def all(self) -> list[Filter]:
         """Return every filter in order, also those that have ended."""
-        rows = self._store.execute(f"SELECT {_COLUMNS} FROM filters ORDER BY position, name")
+        rows = self._store.whole("filters", more=_COUNTS, order="position, name")
         return self._store.decoded(lambda: [_filter_of(row) for row in rows])
 
     def alive(self, now: float) -> list[Filter]:
         """Return the filters that have not ended (``now``: Unix time), in order."""
-        query = f"SELECT {_COLUMNS} FROM filters WHERE expires IS NULL OR expires > ? ORDER BY position, name"
-        rows = self._store.execute(query, (now,))
-        return self._store.decoded(lambda: [_filter_of(row) for row in rows])
+        return [it for it in self.all() if it.alive(now)]
 
     def find(self, name: str) -> Filter | None:
         """Return the filter of a name, also if it has ended, or None."""
@@ -105,8 +102,7 @@ class FilterStore:
 
     def add_hits(self, hits: Iterable[tuple[FilterHits, str]]) -> None:
         """Add hits to filters, given as pairs of hits and name."""
-        columns = ("packets", "bytes", "limited_packets", "limited_bytes")
-        added = ", ".join(f"{name} = {name} + ?" for name in columns)
+        added = ", ".join(f"{name} = {name} + ?" for name in _COUNTS.split(", "))
         self._store.execute_many(f"UPDATE filters SET {added} WHERE name = ?", ((*its, name) for its, name in hits))
 
     def _forget_earlier(self, names: Iterable[str]) -> None:

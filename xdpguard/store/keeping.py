@@ -15,9 +15,11 @@ from pathlib import Path
 
 from xdpguard.errors import XdpguardError
 from xdpguard.owned import open_own
+from xdpguard.store import sums
 from xdpguard.store.schema import VERSION
 
 _MAGIC = b"SQLite format 3\0"
+_WITH_SUMS = 13  # the version since which there are sums
 _SMALL = 1 << 20  # bytes; a copy of that takes milliseconds
 _OFTEN, _SELDOM = 30.0, 600.0  # seconds between two copies of a small store, and of a large one
 _RECOVER = "xdpguard recover rebuilds it from what the kernel holds and the last good copy (--dry-run shows from what)"
@@ -30,6 +32,11 @@ class Damaged(XdpguardError):
 def damaged(path: Path, why: object) -> Damaged:
     """Return the error to raise for a store that cannot be read."""
     return Damaged(f"the rule store {path} is damaged: {why}", f"what is attached keeps the rules it has; {_RECOVER}")
+
+
+def unlike(path: Path, which: str) -> Damaged:
+    """Return the error to raise for a store in which these rows are not those that were written."""
+    return damaged(path, f"{which} in it are not those that were written")
 
 
 def lost(path: Path) -> Damaged:
@@ -85,7 +92,18 @@ def check_version(database: sqlite3.Connection, path: Path) -> int:
     tables = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if tables and not {"rules", "facts"} <= tables:
         raise damaged(path, "it is an SQLite file without the tables of a rule store")
+    if version < _WITH_SUMS and "sums" in tables:
+        raise damaged(path, f"its version {version} is not that of its tables")
     return version
+
+
+def check_all(database: sqlite3.Connection, path: Path) -> None:
+    """Read all of a store. Raise Damaged if its file is not consistent, or its rows are not those that were written."""
+    (found,) = database.execute("PRAGMA integrity_check(1)").fetchone()
+    if found != "ok":
+        raise damaged(path, found)
+    if which := sums.wrong(database):
+        raise unlike(path, which)
 
 
 def mark(path: Path) -> None:
@@ -103,7 +121,7 @@ def keep_copy(database: sqlite3.Connection, path: Path, now: bool = False) -> No
         pause = _OFTEN if status.st_size < _SMALL else _SELDOM
         if status.st_mtime <= last or (not now and 0 <= time.time() - last < pause):
             return
-        if database.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok":
+        if database.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok" and not sums.wrong(database):
             _copy(database, copy_of(path))
 
 

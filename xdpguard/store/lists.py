@@ -17,6 +17,7 @@ from xdpguard.policy.hits import NO_SPLIT, Hits, Split
 from xdpguard.policy.rule import Mode
 from xdpguard.store.database import Store
 from xdpguard.store.rows import ADDED, COUNTS, counts_of, hits_of
+from xdpguard.store.sums import columns_of
 from xdpguard.store.timing import UNTIMED, Timing, timing, whole
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
 _OWN = "name, number, source, file, stamp, format, loaded, given, entries, duplicates, skipped, forced"
 _COLUMNS = f"mode, {_OWN}, {COUNTS}"
-_LISTS = f"SELECT {_COLUMNS}, shift, ends FROM lists LEFT JOIN list_entries USING (mode, name) WHERE mode = ?"
+_ENDS = "(SELECT ends FROM list_entries AS its WHERE (its.mode, its.name) = (lists.mode, lists.name))"
+_SHIFT = "(SELECT shift FROM lists AS its WHERE (its.mode, its.name) = (list_entries.mode, list_entries.name))"
+_MORE = f"{COUNTS}, {_ENDS}"
 
 
 class NamedList(NamedTuple):
@@ -62,12 +65,13 @@ class ListStore:
 
     def all(self) -> list[NamedList]:
         """Return all lists by number, which is the order in which they are matched."""
-        rows = self._store.execute(f"{_LISTS} ORDER BY number", (self._mode,))
+        rows = self._store.whole("lists", (self._mode,), _MORE, "number")
         return self._store.decoded(lambda: [_list_of(row) for row in rows])
 
     def find(self, name: str) -> NamedList | None:
         """Return the list of a name, or None."""
-        rows = self._store.execute(f"{_LISTS} AND name = ?", (self._mode, name))
+        query = f"SELECT {columns_of('lists')}, {_MORE} FROM lists WHERE mode = ? AND name = ?"
+        rows = self._store.execute(query, (self._mode, name))
         return self._store.decoded(lambda: _list_of(rows[0])) if rows else None
 
     def free_number(self, taken: Iterable[int] = ()) -> int:
@@ -100,13 +104,10 @@ class ListStore:
         """Return all entries of a list, also those that have ended."""
         from xdpguard.lists.addresses import unpacked
 
-        query = (
-            "SELECT four, six, ends, shift FROM list_entries JOIN lists USING (mode, name) WHERE mode = ? AND name = ?"
-        )
-        rows = self._store.execute(query, (self._mode, name))
+        rows = self._store.whole("list_entries", (self._mode, name), _SHIFT)
 
         def decode() -> AddressSet:
-            ((four, six, ends, shift),) = rows
+            ((_, _, four, six, ends, shift),) = rows
             return unpacked(four, six, ends, whole(shift))
 
         return self._store.decoded(decode)
@@ -129,8 +130,8 @@ class ListStore:
 
 
 def _list_of(row: Sequence[Any]) -> NamedList:
-    mode, own, (shift, ends) = row[0], row[1:13], row[-2:]
-    hits, split = hits_of(row[13:-2], mode)
+    mode, own, shift, ends = row[0], row[1:13], row[13], row[-1]
+    hits, split = hits_of(row[14:-1], mode)
     its = timing(ends or b"", whole(shift), time.time())
     found = NamedList._make((*own, *hits, mode, split, its))
     return found._replace(entries=found.entries - its.ended)

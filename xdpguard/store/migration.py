@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Migrate stores of older versions, or read them through a migrated copy.
+"""Open stores: those of older versions are migrated, or read through a migrated copy.
 
 Versions up to 5 only added tables and kept shadow entries in tables of their own. Version 6 added a mode to rules and
-lists; versions 7 to 9 only added tables. Version 10 added the ends of a list's entries, version 11 the filters.
+lists; versions 7 to 9 only added tables. Version 10 added the ends of a list's entries, version 11 the filters,
+version 13 the sums.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import sqlite3
 from pathlib import Path
 
+from xdpguard.store import sums
 from xdpguard.store.keeping import check_version
 from xdpguard.store.schema import SCHEMA, VERSION
 
@@ -79,6 +81,7 @@ def _migrate(database: sqlite3.Connection) -> None:
         f" (SELECT 1 FROM facts WHERE key IN {_MARKS} AND value <> '')"
     )
     database.execute(f"DELETE FROM facts WHERE key IN {_MARKS} AND key <> 'pending'")
+    sums.renew(database)
 
 
 def _tables(database: sqlite3.Connection) -> set[str]:
@@ -91,6 +94,18 @@ def copied(database: sqlite3.Connection) -> sqlite3.Connection:
     with contextlib.closing(database):
         database.backup(copy)
     return copy
+
+
+def open_writable(path: Path) -> sqlite3.Connection:
+    """Open a store for writing, in this version."""
+    database = sqlite3.connect(path, isolation_level=None)
+    database.execute("PRAGMA synchronous = FULL")
+    # A change with millions of entries stays in memory until it is committed, so that readers need not wait.
+    database.execute("PRAGMA cache_spill = OFF")
+    if check_version(database, path) < VERSION:
+        migrate(database)
+    sums.keep(database)
+    return database
 
 
 def open_read_only(path: Path) -> sqlite3.Connection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from xdpguard.policy.origins import OWNED
 from xdpguard.policy.rule import Mode, NewRule, Part, Rule
@@ -15,6 +16,7 @@ HAS_PARTS = (
     "EXISTS (SELECT 1 FROM parts WHERE parts.mode = rules.mode AND parts.kind = rules.kind"
     " AND parts.target = rules.target)"
 )
+ORDER = "expires IS NOT NULL, expires DESC, parts.rowid"  # the longest first
 _PLACE = "mode = ? AND kind = ? AND target = ?"
 # For SQL: the origins whose owners restore what they want.
 _OWNED = f"({', '.join(map(repr, sorted(OWNED)))})"
@@ -22,11 +24,17 @@ _OWNED = f"({', '.join(map(repr, sorted(OWNED)))})"
 
 def with_parts(database: sqlite3.Connection, rule: Rule) -> Rule:
     """Return a rule with its parts by further origins, the longest first."""
-    query = (
-        f"SELECT source, reason, expires FROM parts WHERE {_PLACE} ORDER BY expires IS NOT NULL, expires DESC, rowid"
-    )
+    query = f"SELECT source, reason, expires FROM parts WHERE {_PLACE} ORDER BY {ORDER}"
     rows = database.execute(query, (rule.mode, rule.kind, str(rule.target)))
     return rule._replace(others=tuple(Part(*row) for row in rows))
+
+
+def by_rule(rows: Iterable[Sequence[Any]]) -> dict[tuple[str, str], tuple[Part, ...]]:
+    """Return the parts in rows of a mode's, in the order of ORDER, by kind and target of their rules."""
+    found: dict[tuple[str, str], tuple[Part, ...]] = {}
+    for _, kind, target, *part in rows:
+        found[kind, target] = (*found.get((kind, target), ()), Part(*part))
+    return found
 
 
 def put_parts(database: sqlite3.Connection, rules: Sequence[NewRule], mode: Mode) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from xdpguard.policy.hits import NO_SPLIT, Hits, Split
-from xdpguard.policy.rule import Mode, NewRule, Rule
+from xdpguard.policy.rule import Mode, NewRule, Part, Rule
 from xdpguard.policy.target import KINDS, PROTOCOL_NUMBERS, Port, Prefix, Protocol, Target
 
 COUNTS = "packets, bytes, established_packets, established_bytes, allowed_packets, allowed_bytes"
-RULE = f"id, kind, version, network, length, reason, source, created, expires, slot, mode, {COUNTS}"
+RULE = "id, mode, kind, target, version, network, length, reason, source, created, expires, slot"
 NEW_RULE = "mode, kind, target, version, network, length, reason, source, created, expires, slot"
 # For UPDATE: increments each column of COUNTS.
 ADDED = ", ".join(f"{name} = {name} + ?" for name in COUNTS.split(", "))
@@ -20,14 +20,14 @@ _PROTOCOLS: dict[int, Protocol] = {number: name for name, number in PROTOCOL_NUM
 _WIDTHS = {0: 2, 4: 4, 6: 16}  # bytes of a row's network, by its version
 
 
-def rule_of(row: Sequence[Any]) -> Rule:
-    """Return the rule in a row of RULE. Raise ValueError or KeyError if the row is not what was written."""
-    number, kind, version, network, length, reason, source, created, expires, slot, mode, *counts = row
+def rule_of(row: Sequence[Any], others: tuple[Part, ...] = ()) -> Rule:
+    """Return the rule in a row of RULE and COUNTS. Raise ValueError or KeyError if the row is not what was written."""
+    number, mode, kind, _, version, network, length, reason, source, created, expires, slot, *counts = row
     if len(network) != _WIDTHS[version] or kind not in KINDS or (version and length > 8 * len(network)):
         raise ValueError(row)
     target: Target = Prefix(network, length) if version else Port(int.from_bytes(network, "big"), _PROTOCOLS[length])
     hits, split = hits_of(counts, mode)
-    return Rule(number, kind, target, reason, source, created, expires, slot, *hits, mode, split)
+    return Rule(number, kind, target, reason, source, created, expires, slot, *hits, mode, split, others)
 
 
 def row_of(rule: NewRule, slot: int, mode: Mode) -> tuple[object, ...]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-VERSION = 12
+VERSION = 13
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS rules (
     id INTEGER PRIMARY KEY,
@@ -140,6 +140,13 @@ CREATE TABLE IF NOT EXISTS filters (
     limited_bytes INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS sums (  -- of the checksums of rows, where there are any: see sums.py
+    place TEXT NOT NULL,        -- the table
+    mode TEXT NOT NULL,         -- of its rows, or empty
+    part TEXT NOT NULL,         -- kind of its rules, name of its list, or empty
+    total INTEGER NOT NULL,
+    PRIMARY KEY (place, mode, part)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS changes (  -- the last changes made by commands, to undo them, see journal.py
     id INTEGER PRIMARY KEY,
     made REAL NOT NULL,         -- Unix time, seconds
