@@ -133,7 +133,7 @@ def test_a_list_of_the_configuration(lab: Lab, command: Command, tmp_path: Path)
         assert works(lab, 4, "udp", 8), "who is not in the list"
         assert reaches(lab, OUTSIDE4)
         (plain,) = command.json("lists", "show")
-        assert [it.split()[0] for it in plain["left_out"]] == [OUTSIDE4, SERVER4]
+        assert [it.split()[0] for it in plain["left_out"]] == [SERVER4, OUTSIDE4]
         assert f"drop does not apply to {SERVER4}" in command.ok("lists", "show")
         listed.write_text("198.18.0.0/27\n")
         assert service.says("list drop loaded: 1 entry", 40), service.lines
