@@ -10,7 +10,7 @@ from typing import NamedTuple
 from xdpguard.control import needs
 from xdpguard.control.outlook import Outlook
 from xdpguard.net import dhcp
-from xdpguard.net.sockets import Protected
+from xdpguard.net.sockets import OWN, Protected
 from xdpguard.policy.target import Prefix, Target
 from xdpguard.store.database import Store
 from xdpguard.store.rows import around
@@ -41,7 +41,7 @@ def of_blocks(store: Store, prefixes: Collection[Prefix], until: float) -> list[
     """
     outlook, wanted = Outlook(store), set(prefixes)
     found: dict[Prefix, Loss] = {}
-    for need in sorted(needs.refusing(store), key=lambda it: not it.evidence):
+    for need in sorted(needs.refusing(store), key=lambda it: (not it.evidence, it.role.startswith(OWN))):
         by = next((it for it in (Prefix(*pair) for pair in around(need.address)) if it in wanted), None)
         if by is not None and outlook.allowed_until(need.address) < until:
             there = found.get(need.address, Loss(need.address, (), by))

@@ -14,6 +14,7 @@ from xdpguard.net import dhcp, nameservers, nexthops, sessions, tcptable, tunnel
 from xdpguard.policy.target import Port, Prefix, parse_prefix
 
 LOGIN = "where somebody is logged in from"  # a role
+OWN = "an address of this host"  # a role
 _SESSION = "the other end of an SSH session to this host"
 _NAME_SERVER = "this host's name server"
 _TUNNEL = "the outer end of a tunnel that carries an SSH session"
@@ -88,12 +89,11 @@ def _of(found: list[sessions.Session], role: str) -> list[Protected]:
 
 
 def _of_the_network() -> list[Protected]:
-    """Return the rest, what is missed most first."""
-    found = [Protected(it, "this host's gateway") for it in gateways()]
+    found = [Protected(it, OWN) for it in own_addresses()]
+    found += [Protected(it, "this host's gateway") for it in gateways()]
     found += [Protected(it, _NAME_SERVER, service=dns()) for it in nameservers.read()[0]]
     asked = Service(Port(67, "udp"), (_DHCP_CLIENT, _DHCP_CLIENT))
     found += [Protected(it, "this host's DHCP server", service=asked) for it in dhcp.servers()]
-    found += [Protected(it, "an address of this host") for it in own_addresses()]
     found += [Protected(it, role) for it, role in dhcp.sources()]
     return found
 
