@@ -47,8 +47,8 @@ def state(*interfaces: Interface, answers: Answers | None = None, **values: Any)
     nothing: dict[str, Any] = {
         "rules": {"allow": 0, "block": 0, "port": 0}, "bans": 0, "lists": {}, "shadow_rules": 0, "shadow_lists": {},
         "filters": {"enforce": 0, "shadow": 0}, "default": "pass", "audit": Audit(Share(0, 0), {}), "awaited": [],
-        "unread": "", "conflicts": [], "everybody": [], "waiting": Waiting(None, None), "bridges": [], "away": [], "clock": [],
-        "fleet": "",
+        "unread": "", "conflicts": [], "everybody": [], "waiting": Waiting(None, None), "bridges": [], "away": [],
+        "clock": [], "fleet": "",
     }  # fmt: skip
     reach: Any = answers or Answers()
     return Found(instance="default", interfaces=list(interfaces), answers=reach, **(nothing | values))
