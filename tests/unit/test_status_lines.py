@@ -15,7 +15,9 @@ from xdpguard.cli.health import Waiting
 from xdpguard.cli.status_read import Flood, Found, Rates
 from xdpguard.cli.status_shown import _row, headline, lines, notes
 from xdpguard.control.answering import Silence
+from xdpguard.control.audit import Audit
 from xdpguard.control.interfaces import Interface
+from xdpguard.control.results import Share
 from xdpguard.instance import Instance
 from xdpguard.store.database import Store
 from xdpguard.store.fleet import JOINED
@@ -44,9 +46,9 @@ def state(*interfaces: Interface, answers: Answers | None = None, **values: Any)
     """An instance in which nothing is stored, and these interfaces are attached."""
     nothing: dict[str, Any] = {
         "rules": {"allow": 0, "block": 0, "port": 0}, "bans": 0, "lists": {}, "shadow_rules": 0, "shadow_lists": {},
-        "filters": {"enforce": 0, "shadow": 0}, "default": "pass", "audit": None, "awaited": [], "unread": "",
-        "conflicts": [], "everybody": [], "waiting": Waiting(None, None), "bridges": [], "away": [], "clock": [],
-        "fleet": "",
+        "filters": {"enforce": 0, "shadow": 0}, "default": "pass", "audit": Audit(Share(0, 0), {}), "awaited": [],
+        "unread": "", "conflicts": [], "everybody": [], "waiting": Waiting(None, None), "bridges": [], "away": [],
+        "clock": [], "fleet": "",
     }  # fmt: skip
     reach: Any = answers or Answers()
     return Found(instance="default", interfaces=list(interfaces), answers=reach, **(nothing | values))
@@ -146,6 +148,9 @@ def test_what_is_wrong_has_a_remedy() -> None:
     assert "eth2 is named in the configuration but not attached; xdpguard run attaches it" in said
     assert any(it.endswith("attach it in generic mode") for it in said)
     assert len(found.degraded) == len(said) == 4
+    unreached = state(ETH0, audit=None)
+    assert list(notes(unreached)) == unreached.degraded
+    assert unreached.degraded[0].endswith("its maps are no longer pinned; attach it again")
 
 
 def test_who_is_the_service(tmp_path: Path) -> None:

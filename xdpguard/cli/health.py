@@ -69,8 +69,7 @@ def faults(
 ) -> list[str]:
     """Return everything that degrades the instance, a sentence each; empty when it is healthy."""
     found = [f"{place_of(it.name, it.netns)} is {it.state}" for it in interfaces if it.state != "attached"]
-    if audit is None:
-        found += [f"{place_of(it.name, it.netns)} {UNREACHED}" for it in interfaces if it.state == "attached"]
+    found += unreached(interfaces, audit)
     found += [f"{place_of(*place)} is named in the configuration but not attached" for place in missing]
     if unread:
         found.append(f"the configuration cannot be read: {unread}")
@@ -81,6 +80,12 @@ def faults(
     if audit and audit.without_egress:
         found.append(f"the program at the egress of {', '.join(audit.without_egress)} is missing")
     return found + [str(it) for it in conflicts]
+
+
+def unreached(interfaces: Iterable[Interface], audit: Audit | None) -> list[str]:
+    """Return what is wrong with interfaces that carry the program while no maps are pinned; without, no audit is."""
+    attached = [it for it in interfaces if it.state == "attached"] if audit is None else []
+    return [f"{place_of(it.name, it.netns)} {UNREACHED}" for it in attached]
 
 
 def conflict_text(conflict: Conflict) -> str:

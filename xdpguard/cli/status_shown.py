@@ -137,6 +137,7 @@ def _named(lists: dict[str, int]) -> str:
 def notes(found: Found) -> Iterator[str]:
     """Yield what a person must know, with the remedy."""
     yield from _lacking(found.audit)
+    yield from health.unreached(found.interfaces, found.audit)
     yield from found.waiting.texts()
     yield from found.everybody
     yield from map(health.conflict_text, found.conflicts)
