@@ -159,6 +159,25 @@ def test_a_row_that_somebody_has_added(path: Path) -> None:
     _told(path, "the settings in it are not those that were written")
 
 
+def test_a_number_that_has_become_bytes(path: Path) -> None:
+    """The type of a value is in one byte before the row's values: 8 is the number 0, 12 are no bytes."""
+    data = bytearray(path.read_bytes())
+    types = bytes((0x15, 0x0D, 0x1B, 0x19, 0x13, 0x07, 0x07, 8, 8))  # the last two: position and slot of the filter
+    data[data.index(types) + 7] = 12
+    path.write_bytes(data)
+    _told(path, "the filters")
+
+
+def test_what_sqlite_says_of_it_need_not_be_text(path: Path) -> None:
+    """A bit has flipped in the schema, which SQLite quotes, and Python cannot decode."""
+    data = bytearray(path.read_bytes())
+    data[data.index(b"CREATE TABLE rules") + 7] ^= 128
+    path.write_bytes(data)
+    for read_only in (True, False):
+        with pytest.raises(keeping.Damaged), Store(path, read_only) as store:
+            _read_all(store)
+
+
 def test_a_sum_that_was_lost(path: Path) -> None:
     with closing(sqlite3.connect(path)) as other, other:
         other.execute("DELETE FROM sums WHERE place = 'rules' AND part = 'allow'")

@@ -67,7 +67,7 @@ class Store(Closeable):
         if self._database.in_transaction:
             yield
             return
-        with explained(self.path):
+        with explained(self.path, others=True):
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield

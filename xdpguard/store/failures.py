@@ -17,8 +17,11 @@ _NOT_WRITABLE = ("readonly", "unable to open", "disk is full", "disk I/O")
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Raise the errors of SQLite that the block raises as those of the store at ``path``, with their remedy."""
+def explained(path: Path, others: bool = False) -> Iterator[None]:
+    """Raise the errors of SQLite that the block raises as those of the store at ``path``, with their remedy.
+
+    ``others``: the block also does what has nothing to do with the store, and may read text from elsewhere.
+    """
     try:
         yield
     except sqlite3.OperationalError as error:
@@ -31,3 +34,8 @@ def explained(path: Path) -> Iterator[None]:
         raise damaged(path, "an entry is not what was written" if odd else error) from error
     except sqlite3.DatabaseError as error:
         raise damaged(path, error) from error
+    except UnicodeDecodeError as error:
+        if others:
+            raise
+        # Instead of an error of SQLite whose text quotes what is damaged.
+        raise damaged(path, "it holds text that is not UTF-8") from error

@@ -152,7 +152,7 @@ def _function(place: str) -> Callable[..., int]:
 
 def _of_row(*values: object) -> int:
     # Not repr(), which depends on what this version of Python takes for printable.
-    return crc32(ascii([crc32(it) if isinstance(it, bytes) else it for it in values]).encode())
+    return crc32(ascii([(crc32(it),) if isinstance(it, bytes) else it for it in values]).encode())
 
 
 def _of_rule(
