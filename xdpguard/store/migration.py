@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 from xdpguard.store import sums
@@ -96,15 +97,26 @@ def copied(database: sqlite3.Connection) -> sqlite3.Connection:
     return copy
 
 
+@contextlib.contextmanager
+def _closed_unless_good(database: sqlite3.Connection) -> Iterator[None]:
+    """Close a connection that will not be returned: the traceback of an error would hold the file open with it."""
+    try:
+        yield
+    except BaseException:
+        database.close()
+        raise
+
+
 def open_writable(path: Path) -> sqlite3.Connection:
     """Open a store for writing, in this version."""
     database = sqlite3.connect(path, isolation_level=None)
-    database.execute("PRAGMA synchronous = FULL")
-    # A change with millions of entries stays in memory until it is committed, so that readers need not wait.
-    database.execute("PRAGMA cache_spill = OFF")
-    if check_version(database, path) < VERSION:
-        migrate(database)
-    sums.keep(database)
+    with _closed_unless_good(database):
+        database.execute("PRAGMA synchronous = FULL")
+        # A change with millions of entries stays in memory until it is committed, so that readers need not wait.
+        database.execute("PRAGMA cache_spill = OFF")
+        if check_version(database, path) < VERSION:
+            migrate(database)
+        sums.keep(database)
     return database
 
 
@@ -116,9 +128,10 @@ def open_read_only(path: Path) -> sqlite3.Connection:
             with contextlib.suppress(sqlite3.OperationalError), contextlib.closing(sqlite3.connect(path)) as database:
                 database.execute("SELECT count(*) FROM rules")
         found = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-        if check_version(found, path) == VERSION:
-            return found
-        copy = copied(found)
+        with _closed_unless_good(found):
+            if check_version(found, path) == VERSION:
+                return found
+            copy = copied(found)
         migrate(copy)
         return copy
     database = sqlite3.connect(":memory:", isolation_level=None)
