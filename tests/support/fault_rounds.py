@@ -244,9 +244,12 @@ class Rounds:
         said = place.command("block", SPARE)
         if told or (said.code == 1 and "xdpguard recover" in said.err):
             drops = place.drops()
-            place.command.ok("recover")
+            # Filters cannot be read back from the kernel: those that are newer than the copy are lost, and it says so.
+            back = place.command("recover")
+            assert back.code == 0, back
+            lost = "other filters, which cannot be read back" in back.err
             place.command.ok("block", SPARE)
-            if place.drops() != drops:
+            if not lost and place.drops() != drops:
                 wrong.append("recover has changed what is dropped")
             self.tally["recovered"] += 1
         elif said.code:

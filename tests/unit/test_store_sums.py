@@ -178,6 +178,13 @@ def test_what_sqlite_says_of_it_need_not_be_text(path: Path) -> None:
             _read_all(store)
 
 
+def test_a_column_of_another_name(path: Path) -> None:
+    data = path.read_bytes()
+    assert data.count(b"deadline REAL") == 1
+    path.write_bytes(data.replace(b"deadline REAL", b"deadlinf REAL"))
+    assert "its table changes has other columns" in str(complaint(path))
+
+
 def test_a_sum_that_was_lost(path: Path) -> None:
     with closing(sqlite3.connect(path)) as other, other:
         other.execute("DELETE FROM sums WHERE place = 'rules' AND part = 'allow'")

@@ -16,7 +16,7 @@ from pathlib import Path
 from xdpguard.errors import XdpguardError
 from xdpguard.owned import open_own
 from xdpguard.store import sums
-from xdpguard.store.schema import VERSION
+from xdpguard.store.schema import SCHEMA, VERSION
 
 _MAGIC = b"SQLite format 3\0"
 _WITH_SUMS = 13  # the version since which there are sums
@@ -102,8 +102,22 @@ def check_all(database: sqlite3.Connection, path: Path) -> None:
     (found,) = database.execute("PRAGMA integrity_check(1)").fetchone()
     if found != "ok":
         raise damaged(path, found)
+    if table := _lacking(database):
+        raise damaged(path, f"its table {table} has other columns")
     if which := sums.wrong(database):
         raise unlike(path, which)
+
+
+def _lacking(database: sqlite3.Connection) -> str:
+    """Return a table that lacks a column of this version's, or nothing: SQLite accepts any name."""
+
+    def columns(of: sqlite3.Connection, table: str) -> set[str]:
+        return {row[0] for row in of.execute("SELECT name FROM pragma_table_info(?)", (table,))}
+
+    with contextlib.closing(sqlite3.connect(":memory:")) as fresh:
+        fresh.executescript(SCHEMA)
+        tables = [row[0] for row in fresh.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return next((it for it in tables if columns(fresh, it) - columns(database, it)), "")
 
 
 def mark(path: Path) -> None:
