@@ -158,16 +158,16 @@ class Policy:
         nets = [self._net() for _ in range(chance.choice((1, 3, 12)))]
         ends = [chance.choice((0, 0, int(self._now) + 50, int(self._now) - 50)) for _ in nets]
         self.lists[number] = _set(nets, ends)
-        # The one that lasts longest, of these one that is no half of everything, of these that of the first list.
-        longest: dict[Net, tuple[float, bool, int]] = {}
+        # The one that lasts longest, of these that of the first list.
+        longest: dict[Net, tuple[float, int]] = {}
         for its, entries in self.lists.items():
-            for net, end, whole in _held(entries):
-                longest[net] = max(longest.get(net, (0.0, False, 0)), (end or math.inf, whole, -its))
+            for net, end in _held(entries):
+                longest[net] = max(longest.get(net, (0.0, 0)), (end or math.inf, -its))
         if len({length for version, _, length in longest if version == 6}) > LENGTHS6:
             del self.lists[number]
             return
         self._tables = {key: table for key, table in self._tables.items() if key[1] != LISTED}
-        for net, (until, _, negative) in longest.items():
+        for net, (until, negative) in longest.items():
             if until > self._now:
                 self._put(net, LISTED, -negative)
 
@@ -211,15 +211,15 @@ def _set(nets: list[Net], ends: list[int]) -> AddressSet:
     )[0]
 
 
-def _held(its: AddressSet) -> Iterator[tuple[Net, int, bool]]:
-    """The prefixes that an index has of a list, their ends, and whether each is one of the list's own."""
+def _held(its: AddressSet) -> Iterator[tuple[Net, int]]:
+    """The prefixes that an index has of a list, and their ends."""
     for version, ends in ((4, its.ends4), (6, its.ends6)):
         for place, end in enumerate(ends.tolist()):
             found = its.prefix(version, place)
             network = int.from_bytes(found.network, "big")
-            yield (version, network, max(found.length, 1)), end, found.length > 0
+            yield (version, network, max(found.length, 1)), end
             if not found.length:  # an index holds everything as two halves
-                yield (version, 1 << WIDTHS[version] - 1, 1), end, False
+                yield (version, 1 << WIDTHS[version] - 1, 1), end
 
 
 _MATCHES = [parse(text) for text in texts()]
