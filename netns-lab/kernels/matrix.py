@@ -90,7 +90,8 @@ def _show(results: list[Result], as_json: bool) -> None:
     for it in results:
         wrong = [f"{row.what}: {row.found}, not {row.expected}" for row in it.rows if not row.right]
         right = f"{len(it.rows) - len(wrong)} of {len(it.rows)}"
-        table.add_row(it.kernel, it.check, right, f"{it.seconds:.0f}", "; ".join([*wrong, it.failed][:3]) or "-")
+        wrong.append(it.failed.partition("\n")[0])
+        table.add_row(it.kernel, it.check, right, f"{it.seconds:.0f}", "; ".join(filter(None, wrong[:3])) or "-")
     Console().print(table)
 
 
