@@ -28,9 +28,10 @@ from tied import tied
 from topology import SERVER_MAC, Lab
 
 _PORT = 2222  # of the machine's sshd, on the loopback interface of NAME-between
-# The interval, so that a connection does not outlive a machine that crashed.
-_SSH = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "ControlMaster=no", "ConnectTimeout=60"]
-_SSH += ["ServerAliveInterval=60"]
+_SSH = (
+    *("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "ControlMaster=no", "ConnectTimeout=60"),
+    "ServerAliveInterval=60",  # a connection does not outlive a machine that crashed
+)
 _LOST = 255  # ssh's exit code for a connection that broke
 _CRASH = "Kernel panic"
 _SHOWN = 3000  # characters of a console
@@ -130,7 +131,7 @@ class Machine:
 
         Raise Failed if it takes too long, or if the kernel crashed meanwhile; the machine is up again then.
         """
-        crashes = self.console.count(_CRASH)
+        before = len(self.console)
         try:
             done = subprocess.run(
                 self.line(command),
@@ -143,10 +144,10 @@ class Machine:
             )
         except subprocess.TimeoutExpired as error:
             raise Failed(f"{command!r} has not ended after {timeout:.0f} s in the machine") from error
-        if done.returncode == _LOST and self.console.count(_CRASH) > crashes:
-            report = self.console[self.console.rindex("Oops") if "Oops" in self.console else -_SHOWN :][:_SHOWN]
+        said = self.console[before:]
+        if done.returncode == _LOST and _CRASH in said:
             self.wait_until_up()
-            raise Failed(f"the kernel crashed while {command!r} was running; its console:\n{report}")
+            raise Failed(f"the kernel crashed while {command!r} was running; its console:\n{said[:_SHOWN]}")
         return done
 
     def ok(self, command: str, timeout: float = 600.0, stdin: IO[bytes] | None = None) -> str:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -207,17 +206,17 @@ def test_all_that_a_block_cuts_off_is_named(host: Path, store: Store, monkeypatc
 
 def test_what_a_forced_block_cuts_off(host: Path, store: Store) -> None:
     """What is allowed for as long is not cut off. DHCP has notes of its own."""
-    assert losses.note(store, [prefix("203.0.113.0/24"), Port(22, "tcp")], math.inf) == ""
+    assert losses.note(store, [prefix("203.0.113.0/24"), Port(22, "tcp")], None) == ""
     hold(store, rule("allow", "192.0.0.0/8"), rule("allow", "198.51.0.0/16", life=60))
-    assert losses.note(store, [prefix("0.0.0.0/0")], math.inf) == (
+    assert losses.note(store, [prefix("0.0.0.0/0")], None) == (
         f"0.0.0.0/0 contains what this host needs: {PEER} ({SESSION}), 198.18.0.254 (this host's gateway), 198.18.0.1"
         f" (an address of this host), 198.51.100.8 ({SESSION}); to let them through: xdpguard allow {PEER}"
         " 198.18.0.254 198.18.0.1 198.51.100.8"
     )
-    assert PEER not in losses.note(store, [prefix("0.0.0.0/0")], time.time() + 30)
-    assert losses.note(store, [prefix(PEER)], math.inf).endswith("; to let it through: xdpguard allow 198.51.100.7")
+    assert PEER not in losses.note(store, [prefix("0.0.0.0/0")], 30.0)
+    assert losses.note(store, [prefix(PEER)], None).endswith("; to let it through: xdpguard allow 198.51.100.7")
     (host / "udp6").write_text("  sl  local_address\n   1: 0:0222 0:0 07\n")
-    assert losses.note(store, [prefix("fe80::/10")], math.inf) == ""
+    assert losses.note(store, [prefix("fe80::/10")], None) == ""
     assert needs.dhcp_notes(store, needs.holder_of([prefix("fe80::/10")]))
 
 

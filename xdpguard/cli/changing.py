@@ -56,7 +56,7 @@ class Wanted:
 def add(context: typer.Context, wanted: Wanted, check: Callable[[Store], None] | None, accepted: bool = False) -> None:
     """Add rules. ``check`` refuses; ``accepted``: the user has forced them on what this host needs."""
     from xdpguard.control import needed
-    from xdpguard.control.presence import presences
+    from xdpguard.control.presence import presences_of
 
     seconds, reason = wanted.seconds, reason_of(wanted.reason)
     with ruleset(options(context), command=undoing.of_command(context, wanted.confirm)) as found:
@@ -69,7 +69,7 @@ def add(context: typer.Context, wanted: Wanted, check: Callable[[Store], None] |
         told = list(overridden(found, wanted.targets)) if wanted.kind == "block" else []
         if wanted.kind == "block":
             notes.tell_of_needed(found.store, wanted.targets, seconds, accepted)
-        where = presences(found.store, found.changes.attached())
+        where = presences_of(found)
     for line in _added(done, wanted.kind, seconds):
         render.say(line)
     for text in [*told, *where.notes()]:
@@ -78,7 +78,7 @@ def add(context: typer.Context, wanted: Wanted, check: Callable[[Store], None] |
 
 def add_shadow(context: typer.Context, wanted: Wanted) -> None:
     """Add shadow rules."""
-    from xdpguard.control.presence import presences
+    from xdpguard.control.presence import presences_of
 
     seconds, reason = wanted.seconds, reason_of(wanted.reason)
     with ruleset(options(context), command=undoing.of_command(context, wanted.confirm)) as found:
@@ -89,7 +89,7 @@ def add_shadow(context: typer.Context, wanted: Wanted) -> None:
             for rule in found.store.covering("block", target, time.time())[:1]:
                 inside = "is" if rule.target == target else f"is inside {rule.target}, which is"
                 render.note(f"{target} {inside} blocked: the shadow rule counts nothing while that block lasts")
-        where = presences(found.store, found.changes.attached())
+        where = presences_of(found)
     fresh = [it.now.target for it in done.puts if it.before is None]
     if fresh:
         render.say(f"counting what a block of {named(fresh)} would drop{_end(seconds)}")
@@ -110,7 +110,7 @@ def remove(
     confirm: str = "",
 ) -> None:
     """Remove rules."""
-    from xdpguard.control.presence import presences
+    from xdpguard.control.presence import presences_of
     from xdpguard.control.standing import Standing
 
     with ruleset(options(context), command=undoing.of_command(context, confirm)) as found:
@@ -120,7 +120,7 @@ def remove(
         done = found.rules.remove(kind, targets)
         if kind == "allow":
             notes.tell_of_everybody(found.store, targets)
-        standing, where = Standing(found), presences(found.store, found.changes.attached())
+        standing, where = Standing(found), presences_of(found)
         looked_at = [it for it in (targets if len(targets) <= _LOOKED_AT else ()) if isinstance(it, Prefix)]
         lines = [f"{it} {words}" for it in looked_at if (words := _after_disallow(standing, where, it))]
     gone = [target for target in targets if target not in done.ended]
@@ -145,7 +145,7 @@ def remove(
 
 def unblock(context: typer.Context, targets: Sequence[Prefix], shadow: bool, confirm: str = "") -> None:
     """Remove block rules and shadow rules, and say what drops the same sources still."""
-    from xdpguard.control.presence import presences
+    from xdpguard.control.presence import presences_of
     from xdpguard.control.standing import Standing
 
     with ruleset(options(context), command=undoing.of_command(context, confirm)) as found:
@@ -160,7 +160,7 @@ def unblock(context: typer.Context, targets: Sequence[Prefix], shadow: bool, con
         blocked = found.rules.found("block", targets)
         # A target with neither is named when it is removed.
         real = [] if shadow else [target for target in targets if target in blocked or target not in shadows]
-        standing, where = Standing(found), presences(found.store, found.changes.attached())
+        standing, where = Standing(found), presences_of(found)
         for target in real:
             if target not in blocked and found.store.ended("block", target) is None:
                 words = standing.dropped(target)

@@ -124,7 +124,7 @@ def pass_(
 def _set(context: typer.Context, wanted: Callable[[Default], Default], confirm: str, force: bool) -> None:
     from xdpguard.control import needed, safety
     from xdpguard.control.default import described, wanted_in_force
-    from xdpguard.control.presence import presences
+    from xdpguard.control.presence import presences_of
 
     chosen = options(context)
     with controller(chosen, command=undoing.of_command(context, confirm)) as session:
@@ -140,7 +140,7 @@ def _set(context: typer.Context, wanted: Callable[[Default], Default], confirm: 
         session.default.set(after, configured, links)
         if force and after.enforced:
             needed.accept(session.store, blocks=(), default=True)
-        where = presences(session.store, session.changes.attached())
+        where = presences_of(session)
         published = _published(session, after, links)
     render.say(f"default: {described(after)}{'' if after != before else ', as before'}")
     for text in [*_told(after), *_exceptions(published, [it.name for it in links if it.loopback]), *where.notes()]:

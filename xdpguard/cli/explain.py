@@ -107,13 +107,13 @@ def explain_line(chosen: Options, line: str, whom: tuple[Path | None, str, str |
 
 
 def _explain_address(chosen: Options, address: Prefix, as_json: bool) -> None:
-    from xdpguard.control.presence import presences
+    from xdpguard.control.presence import presences_of
     from xdpguard.explain.address import about
 
     with controller(chosen, read_only=True) as session:
         found = about(session, pins(chosen), address)
         late = health.clock_notes(session.store) if found.attached else []
-        where = presences(session.store, session.changes.attached())
+        where = presences_of(session)
         if found.outcome and any(it.fault for it in where.all):
             late += where.notes()
     if as_json:

@@ -32,7 +32,7 @@ def change(
     ``forced``: the filters that --force is about; None: all. ``stored``: say where they are in force.
     """
     from xdpguard.control import needed, safety
-    from xdpguard.control.presence import presences
+    from xdpguard.control.presence import presences_of
 
     with ruleset(options(context), command=undoing.of_command(context, confirm)) as found:
         found.filters.purge()
@@ -47,7 +47,7 @@ def change(
             needed.accept(found.store, filters=names, default=by_default)
         lines = told(found)
         more = notes(found, forced or ()) if notes else ()
-        where = presences(found.store, found.changes.attached())
+        where = presences_of(found)
     for text in lines:
         render.say(text)
     for text in (*more, *cut, *(where.notes() if stored else ())):

@@ -78,13 +78,13 @@ def _check(flowspec: bool, form: str) -> None:
 
 def _show(context: typer.Context, name: str, as_json: bool) -> None:
     from xdpguard.control.filter_order import found as find
-    from xdpguard.control.presence import presences
+    from xdpguard.control.presence import presences_of
 
     with ruleset(options(context), read_only=True) as kept:
         if name:
             find(kept.filters.stored.all(), name)
         pairs = list(enumerate(kept.filters.in_force(), start=1))
-        where = presences(kept.store, kept.changes.attached())
+        where = presences_of(kept)
         asked = filters_shown.asked_lists(kept, [name]) if name else []
     mine = [(place, it) for place, it in pairs if name in ("", it.its.name)]
     if as_json:

@@ -51,7 +51,7 @@ def block(
 ) -> None:
     """Block sources for an origin, or give what it blocks another end. Raise XdpguardError if all are refused."""
     from xdpguard.control.foreign import Foreign
-    from xdpguard.control.presence import presences
+    from xdpguard.control.presence import presences_of
     from xdpguard.policy.foreign import ForeignLimits
     from xdpguard.policy.rule import NewRule
 
@@ -61,7 +61,7 @@ def block(
         found.purge()
         its = Foreign(found, origin, ForeignLimits(mode="shadow" if shadow else "enforce"))
         answer = its.put(NewRule("block", it, words, origin, now, expires) for it in targets)
-        where = presences(found.store, found.changes.attached())
+        where = presences_of(found)
     if not answer.taken:
         more = f" (and {len(answer.refused) - 1:,} more)" if len(answer.refused) > 1 else ""
         so_far = f"what {origin} blocked of that so far was removed" if answer.changed else "nothing was changed"
@@ -80,12 +80,12 @@ def block(
 def unblock(context: typer.Context, origin: str, targets: Sequence[Prefix]) -> None:
     """Remove what an origin blocks, in either mode, and say what drops the same sources still."""
     from xdpguard.control.foreign import Foreign
-    from xdpguard.control.presence import presences
+    from xdpguard.control.presence import presences_of
     from xdpguard.control.standing import Standing
 
     with ruleset(options(context)) as found:
         count = Foreign(found, origin).remove("block", targets)
-        standing, where = Standing(found), presences(found.store, found.changes.attached())
+        standing, where = Standing(found), presences_of(found)
         left = {it: standing.dropped(it) for it in (targets if len(targets) <= _SAID else ())}
     render.say(f"{origin} no longer blocks {named(targets)}" if count else f"{origin} blocks none of {named(targets)}")
     for target, words in left.items():

@@ -110,13 +110,13 @@ def repeat(seconds: float, show: Callable[[], None]) -> None:
 
 def show(context: typer.Context, which: Which, as_json: bool) -> None:
     """Print the rules in force, and what they hit."""
-    from xdpguard.control.presence import presences
+    from xdpguard.control.presence import presences_of
 
     with ruleset(options(context), read_only=True) as found:
         real = [] if which.kind == "shadow" else found.rules.in_force(which.kind)
         shadow = found.shadow_rules.in_force() if which.kind in (None, "shadow") else []
         left_out = health.left_out(found.store)
-        where = presences(found.store, found.changes.attached())
+        where = presences_of(found)
         late = health.clock_notes(found.store)
         filters = found.filters.stored.count(time.time()) if which.kind is None and not which.narrows else {}
     now, total = time.time(), len(real) + len(shadow)

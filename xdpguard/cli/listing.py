@@ -99,7 +99,7 @@ def import_rules(
 ) -> None:
     """Add the rules of an exported file, with their reasons, origins and ends."""
     from xdpguard.control import importing
-    from xdpguard.control.presence import presences
+    from xdpguard.control.presence import presences_of
     from xdpguard.policy import exchange
 
     label, data = _read(file)
@@ -107,7 +107,7 @@ def import_rules(
     with ruleset(options(context), command=undoing.of_command(context, confirm)) as found:
         found.purge()
         done = importing.load(found, entries, force)
-        where = presences(found.store, found.changes.attached())
+        where = presences_of(found)
     counts = [(kind, sum(1 for it in done.puts if it.now.kind == kind)) for kind in ("allow", "block", "port")]
     named = ", ".join(f"{count:,} {kind}" for kind, count in counts if count)
     there = sum(1 for it in done.puts if it.before is not None)

@@ -123,7 +123,7 @@ def load(
     """Block every address of a list. Loading it again swaps it atomically, never a mixture of old and new."""
     from xdpguard.control import needed
     from xdpguard.control.loader import Loader, check_name
-    from xdpguard.control.presence import presences
+    from xdpguard.control.presence import presences_of
     from xdpguard.control.sources import read_source, read_stream
     from xdpguard.control.standing import Standing
     from xdpguard.lists.formats.request import Request
@@ -157,7 +157,7 @@ def load(
             done = ready.loaded(False) if dry_run else loader.put(ready)
             if force and not dry_run:
                 needed.accept(found.store, filters=[it.name for it in found.filters.alive() if name in it.lists])
-            where = presences(found.store, found.changes.attached())
+            where = presences_of(found)
             passing = [] if shadow or dry_run else list(Standing(found).allowed_of(name))
     if dry_run:
         report_reading(done, ready.entries, shadow, as_json)
@@ -212,13 +212,13 @@ def show(
     _output: output.Output = "",
 ) -> None:
     """Show the lists, their hits, and how many of their entries the kernel holds."""
-    from xdpguard.control.presence import presences
+    from xdpguard.control.presence import presences_of
 
     with ruleset(options(context), read_only=True) as kept:
         found, shadow = kept.lists.in_force(), kept.shadow_lists.in_force()
         shares, counted = kept.lists.shares(), kept.shadow_lists.shares()
         left_out = health.left_out(kept.store)
-        where = presences(kept.store, kept.changes.attached())
+        where = presences_of(kept)
     if name:
         found = [item for item in found if item.its.name == name]
         shadow = [item for item in shadow if item.its.name == name]

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -27,7 +25,7 @@ def tell_of_needed(store: Store, targets: Sequence[Target], life: float | None, 
     """
     from xdpguard.control import losses, needs
 
-    if forced and (text := losses.note(store, targets, math.inf if life is None else time.time() + life)):
+    if forced and (text := losses.note(store, targets, life)):
         render.note(text)
     for text in needs.dhcp_notes(store, needs.holder_of(targets)):
         render.note(text)

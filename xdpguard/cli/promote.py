@@ -60,7 +60,7 @@ def promote(
 ) -> None:
     """Enforce shadow entries: drop what they have only counted so far."""
     from xdpguard.control import promote as promotion
-    from xdpguard.control.presence import presences
+    from xdpguard.control.presence import presences_of
 
     if everything and (targets or names or filters):
         raise UsageError("--all cannot be combined with targets, --list or --filter", "leave out one or the other")
@@ -80,7 +80,7 @@ def promote(
             promotion.promote(found, chosen, force)
         for text in overridden(found, [it.rule.target for it in chosen.rules]):
             render.note(text)
-        where = presences(found.store, found.changes.attached())
+        where = presences_of(found)
         if not dry_run:
             chosen.in_force = bool(where.enforcing)
     for text in chosen.notes:

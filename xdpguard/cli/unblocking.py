@@ -50,7 +50,7 @@ class Which:
 
 def unblock(context: typer.Context, which: Which, yes: bool, confirm: str) -> None:
     """Remove rules after asking; ``yes``: without asking. Raise UsageError where nobody can be asked."""
-    from xdpguard.control.presence import presences
+    from xdpguard.control.presence import presences_of
     from xdpguard.control.standing import Standing
 
     if which.origin in OWNED:
@@ -70,7 +70,7 @@ def unblock(context: typer.Context, which: Which, yes: bool, confirm: str) -> No
         standing = Standing(found)
         again = list(notes.may_come_again([it for it in rules if it.kind == "block"], standing))
         _remove(found, rules, which.origin)
-        standing, where = Standing(found), presences(found.store, found.changes.attached())
+        standing, where = Standing(found), presences_of(found)
         sources = [it.target for it in rules if it.mode == "enforce" and isinstance(it.target, Prefix)][:_LOOKED_AT]
         left = {it: words for it in sources if (words := standing.dropped(it))}
     render.say(f"removed {_counts(rules)}")

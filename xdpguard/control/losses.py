@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from xdpguard.control import needs
-from xdpguard.control.outlook import Outlook
+from xdpguard.control.outlook import Outlook, end_after
 from xdpguard.net import dhcp
 from xdpguard.net.sockets import OWN, Protected
 from xdpguard.policy.target import Prefix, Target
@@ -34,12 +34,12 @@ class Loss(NamedTuple):
         return f"{self.address} ({' and '.join(dict.fromkeys(it.role for it in self.needs))})"
 
 
-def of_blocks(store: Store, prefixes: Collection[Prefix], until: float) -> list[Loss]:
-    """Return what blocks that end then (Unix time; infinity: never) cut off: needed, and not allowed for as long.
+def of_blocks(store: Store, prefixes: Collection[Prefix], life: float | None) -> list[Loss]:
+    """Return what blocks of so many seconds (None: for good) cut off: needed, and not allowed for as long.
 
     The first of each role come before the second, so that few names tell of all roles.
     """
-    outlook, wanted = Outlook(store), set(prefixes)
+    outlook, until, wanted = Outlook(store), end_after(life), set(prefixes)
     found: dict[Prefix, Loss] = {}
     for need in sorted(needs.refusing(store), key=lambda it: (not it.evidence, it.role.startswith(OWN))):
         by = next((it for it in (Prefix(*pair) for pair in around(need.address)) if it in wanted), None)
@@ -74,11 +74,11 @@ def command(lost: Sequence[Loss]) -> str:
     return f"xdpguard allow {' '.join(str(it.address) for it in lost[:_NAMED])}"
 
 
-def note(store: Store, targets: Collection[Target], until: float) -> str:
+def note(store: Store, targets: Collection[Target], life: float | None) -> str:
     """Return a note on what blocks cut off that were made although they are refused; empty if nothing.
 
     Where DHCP comes from has notes of its own: `needs.dhcp_notes`.
     """
-    found = of_blocks(store, [it for it in targets if isinstance(it, Prefix)], until)
+    found = of_blocks(store, [it for it in targets if isinstance(it, Prefix)], life)
     lost = [it for it in found if it.address not in (dhcp.NO_ADDRESS, dhcp.LINK_LOCAL)]
     return f"{sentence(lost)}; to let {'it' if len(lost) == 1 else 'them'} through: {command(lost)}" if lost else ""

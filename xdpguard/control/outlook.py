@@ -159,6 +159,11 @@ def held(entries: AddressSet, address: Prefix) -> Prefix | None:
     return found if found is not None and found.covers(address) else None
 
 
+def end_after(life: float | None) -> float:
+    """Return when what lasts so many seconds from now ends, Unix time; infinity for None: never."""
+    return math.inf if life is None else time.time() + life
+
+
 def end_in(entries: AddressSet, address: Prefix) -> float:
     """Return when the entry of a list that holds an address ends, Unix time; infinity: never."""
     found = entries.entry(address)

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import socket
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from xdpguard.net import netns
 from xdpguard.net.carried import program_on
 from xdpguard.net.netns import place_of
 from xdpguard.store.attachments import Attachment, attachments
 from xdpguard.store.database import Store
+
+if TYPE_CHECKING:
+    from xdpguard.control.change import Changes
 
 UNREACHED = "keeps what it has, which no change reaches: its maps are no longer pinned; attach it again"
 NOTHING = "nothing is attached: stored, in force from the next attach on"
@@ -70,6 +73,21 @@ class Presences(NamedTuple):
             found.append("stored; in force on no interface at this moment")
         found += [f"{it.place} {it.fault}; see xdpguard status" for it in lost]
         return found + [f"{it.place} only observes: it counts what would be dropped" for it in observing]
+
+
+class _Session(Protocol):
+    """A controller or a rule set."""
+
+    @property
+    def store(self) -> Store: ...
+
+    @property
+    def changes(self) -> Changes: ...
+
+
+def presences_of(session: _Session) -> Presences:
+    """Return the recorded interfaces, and whether each carries the program and is reached by what is changed."""
+    return presences(session.store, session.changes.attached())
 
 
 def presences(store: Store, held: bool = True) -> Presences:

@@ -106,10 +106,8 @@ def steps(store: Store, rows: Sequence[Touched], strict: bool) -> list[Step]:
         if not names[it.place]:
             continue
         ended = it.before is not None and it.before.get("expires") is not None and it.before["expires"] <= now
-        want, there = (
-            None if ended and not it.earlier else it.before,
-            journal.current(store, it.place, names[it.place], it.key),
-        )
+        want = None if ended and not it.earlier else it.before
+        there = journal.current(store, it.place, names[it.place], it.key)
         shifted = journal.shifted(it.place, want, there)
         if journal.checksum(it.place, want) == journal.checksum(it.place, there) and not shifted:
             continue

@@ -7,13 +7,12 @@ namespace that counts as the host (needs.py).
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from xdpguard.control import losses, needs, openness
-from xdpguard.control.outlook import DEFAULT, BlockingEntry, Outlook, end_in, held
+from xdpguard.control.outlook import DEFAULT, BlockingEntry, Outlook, end_after, end_in, held
 from xdpguard.errors import XdpguardError
 from xdpguard.net.sockets import Protected
 from xdpguard.policy.filter import Filter
@@ -33,7 +32,7 @@ _FORCE = "use --force to override"
 
 def check_block(store: Store, prefixes: Collection[Prefix], life: float | None = None) -> None:
     """Refuse to block every address there is, or what the host needs and is not allowed for as long."""
-    lost = losses.of_blocks(store, prefixes, _end(life))
+    lost = losses.of_blocks(store, prefixes, life)
     if everybody := [it for it in prefixes if it.length == 0]:
         covered = " and ".join(f"{it} covers every IPv{it.version} address" for it in everybody)
         raise XdpguardError(
@@ -84,7 +83,7 @@ def check_everybody(name: str, entries: AddressSet) -> None:
 
 def check_ports(store: Store, ports: Iterable[Port], life: float | None = None) -> None:
     """Refuse to close a port that carries an SSH session whose peer is not allowed for as long."""
-    outlook, until = Outlook(store), _end(life)
+    outlook, until = Outlook(store), end_after(life)
     sessions = [it for it in needs.refusing(store) if it.ports]
     for port in ports:
         for it in sessions:
@@ -237,7 +236,3 @@ def _then(until: float) -> str:
     """Return what to say of an allow rule that remains but ends too soon."""
     left = until - time.time()
     return f" when what else allows it ends, in {span(int(left))}" if left >= 1 else ""
-
-
-def _end(life: float | None) -> float:
-    return math.inf if life is None else time.time() + life

@@ -38,14 +38,13 @@ class State:
 
     ``broken``: keys whose values are refused, each with why; ``settled``: the stream that an operator wants hosts to
     follow exactly; ``pending``: what this host has still to publish, which counts here; ``own``: what it has published;
-    ``keys``: how many keys publishers have; ``lists``: those that the operator wants, by name.
+    ``lists``: those that the operator wants, by name.
     """
 
     def __init__(self, name: str = "") -> None:
         """``name``: under which this host publishes."""
         self.name = name
         self.own: dict[Target, Record] = {}
-        self.keys = 0
         self.broken: dict[str, str] = {}
         self.settled = ""
         self.pending: dict[Target, Record] = {}
@@ -55,6 +54,11 @@ class State:
         self._by_target: dict[Target, dict[str, Record]] = {}
         self._marks: dict[Target, int] = {}
         self._sum = 0
+
+    @property
+    def keys(self) -> int:
+        """How many keys publishers have."""
+        return self._numbers.total()
 
     def __len__(self) -> int:
         return len(self._by_target)
@@ -163,9 +167,7 @@ class State:
     def _set(self, key: Key, record: Record | None) -> Target:
         target = target_of(key)
         its = self._by_target.setdefault(target, {})
-        more = (record is not None) - (key.host in its)
-        self.keys += more
-        self._numbers[key.host] += more
+        self._numbers[key.host] += (record is not None) - (key.host in its)
         if record is None:
             its.pop(key.host, None)
         else:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from xdpguard.control import confirm, safety
-from xdpguard.control.presence import presences
+from xdpguard.control.presence import presences_of
 from xdpguard.control.ruleset import Ruleset
 from xdpguard.control.standing import Standing
 from xdpguard.policy.target import Kind, Prefix, Target
@@ -83,12 +83,10 @@ class Change:
                 removed = found.rules.remove(self.kind, [self.target])
                 done = f"{self.target} had ended by itself" if removed.ended else self.done()
                 words = standing.dropped(self.target) if isinstance(self.target, Prefix) else ""
-                being = presences(found.store, found.changes.attached()).being(
-                    "still" if self.kind == "block" else "now"
-                )
+                being = presences_of(found).being("still" if self.kind == "block" else "now")
                 return f"{done}; but it {being} {words}" if words else done
             (put,) = found.rules.add(self.kind, [self.target], _REASON, "cli", seconds).puts
             done = put.words(_SHORTEN.format(self.target)) if put.before else self.done()
             if self.verb == "block" and isinstance(self.target, Prefix) and (words := standing.passing(self.target)):
                 done += f"; but {words}"
-            return "; ".join([done, *presences(found.store, found.changes.attached()).notes()])
+            return "; ".join([done, *presences_of(found).notes()])
