@@ -151,6 +151,14 @@ def test_a_program_whose_maps_are_no_longer_pinned(command: Command, lab: Lab) -
         status = command("status", "--json")
         assert status.code == 1
         assert any("no longer pinned; attach it again" in it for it in json.loads(status.out)["degraded"])
+        for words in (["doctor"], ["explain", A], ["explain", A, "--port", "22"], ["explain", "198.18.0.0/24"]):
+            found = command(*words)
+            assert "are no longer pinned" in found.out + found.err, words
+            assert "nothing is attached" not in found.out + found.err, words
+        for words in (["stats"], ["syns"], ["top", "--once"], ["events", "-n", "1"]):
+            assert "are no longer pinned; attach it again: xdpguard attach" in command.refused(1, *words)
+        for words in (["guard", "show"], ["default", "show"]):
+            assert "are no longer pinned; attach it again: xdpguard attach" in command.ok(*words)
         command.ok("attach", INTERFACE, "--netns", lab.server)
         assert eventually(lambda: not works(lab, 4, "udp"))
         assert "pinned" not in notes(command, "block", A)

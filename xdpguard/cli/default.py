@@ -182,9 +182,11 @@ def show(
     _output: output.Output = "",
 ) -> None:
     """Show the default, and what it has cut, or would have: by port and by source."""
+    from xdpguard.control.presence import nothing_attached
+
     chosen = options(context)
     with controller(chosen, read_only=True) as session:
-        found = _answer(chosen, session, limit)
+        found, nothing = _answer(chosen, session, limit), nothing_attached(session.store)
     if as_json:
         render.print_json(found)
         return
@@ -194,7 +196,7 @@ def show(
         for text in _exceptions(ports, [it for it in found.interfaces if it.split("@")[0] == "lo"]):
             render.note(text)
     if not found.interfaces:
-        render.say("nothing is attached; attach with: xdpguard attach IFACE")
+        render.say(f"{nothing}; {nothing.remedy}")
     verb = "cut" if found.mode == "enforce" else "would be cut"
     if found.ports:
         now = time.time()

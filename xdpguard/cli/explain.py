@@ -107,20 +107,20 @@ def explain_line(chosen: Options, line: str, whom: tuple[Path | None, str, str |
 
 
 def _explain_address(chosen: Options, address: Prefix, as_json: bool) -> None:
-    from xdpguard.control.presence import presences_of
+    from xdpguard.control.presence import nothing_attached, presences_of
     from xdpguard.explain.address import about
 
     with controller(chosen, read_only=True) as session:
         found = about(session, pins(chosen), address)
         late = health.clock_notes(session.store) if found.attached else []
-        where = presences_of(session)
+        where, unread = presences_of(session), str(nothing_attached(session.store))
         if found.outcome and any(it.fault for it in where.all):
             late += where.notes()
     if as_json:
         render.print_json(found)
         return
     colour: output.Colour = "red" if found.outcome == "deny" else "green" if found.outcome == "allow" else ""
-    for number, text in enumerate(address_lines(found)):
+    for number, text in enumerate(address_lines(found, unread)):
         render.say(text, "" if number else colour)
     for text in late:
         render.note(text)

@@ -98,16 +98,18 @@ def show(chosen: Options, asked: Prefix | list[Port], as_json: bool) -> None:
     from xdpguard.cli import render
     from xdpguard.cli.explained import port_lines, range_lines
     from xdpguard.cli.session import pins, ruleset
+    from xdpguard.control.presence import nothing_attached
     from xdpguard.explain import standing
 
     attached = pins(chosen).exist()
     with ruleset(chosen, read_only=True) as held:
+        unread = str(nothing_attached(held.store))
         if isinstance(asked, Prefix):
             whole = standing.of_prefix(held, asked, attached)
-            lines = list(range_lines(whole))
+            lines = list(range_lines(whole, unread))
         else:
             each = [standing.of_port(held, port, attached) for port in asked]
-            lines = [line for its in each for line in port_lines(its)]
+            lines = [line for its in each for line in port_lines(its, unread)]
     if as_json:
         render.print_json(whole if isinstance(asked, Prefix) else each)
         return

@@ -78,11 +78,11 @@ def _shadow(entry: Shadow) -> str:
     return f"would be dropped if promoted{whose}: {_entry(entry)}"
 
 
-def _outcome(found: Address) -> str:
+def _outcome(found: Address, unread: str) -> str:
     if found.outcome is None:
         return "no rule or list"
     if not found.interfaces:
-        return f"{'allowed' if found.outcome == 'allow' else 'blocked'}; nothing is attached"
+        return f"{'allowed' if found.outcome == 'allow' else 'blocked'}; {unread}"
     if found.outcome == "allow":
         return "its packets pass: allowed"
     watching = [place_of(it.interface, it.netns or "") for it in found.interfaces if it.observe]
@@ -94,8 +94,8 @@ def _outcome(found: Address) -> str:
     return f"its packets are dropped: blocked; but {only}"
 
 
-def range_lines(found: Range) -> Iterator[str]:
-    """Yield the lines about a prefix."""
+def range_lines(found: Range, unread: str) -> Iterator[str]:
+    """Yield the lines about a prefix. ``unread``: why no map can be read, for where none can."""
     whole = found.allow[:1] or found.block[:1]
     lists = [it for it in found.lists if it.holds and parse_prefix(it.holds)[0].covers(parse_prefix(found.prefix)[0])]
     if whole:
@@ -104,7 +104,7 @@ def range_lines(found: Range) -> Iterator[str]:
         state = "blocked"
     else:
         state = "no rule or list for all of it"
-    yield f"{found.prefix}: {state}{'' if found.attached else '; nothing is attached'}"
+    yield f"{found.prefix}: {state}{'' if found.attached else f'; {unread}'}"
     for rule in (*found.allow, *found.block):
         yield f"  rule      {_entry(rule)}"
     for its in found.lists:
@@ -118,19 +118,19 @@ def range_lines(found: Range) -> Iterator[str]:
         yield f"  inside    and {found.inside_total - len(found.inside):,} more: xdpguard rules --match {found.prefix}"
 
 
-def port_lines(found: Port) -> Iterator[str]:
-    """Yield the lines about a port."""
+def port_lines(found: Port, unread: str) -> Iterator[str]:
+    """Yield the lines about a port; ``unread`` as in `range_lines`."""
     state = "closed" if found.closed else "not closed by a rule"
-    yield f"{found.port}: {state}{'' if found.attached else '; nothing is attached'}"
+    yield f"{found.port}: {state}{'' if found.attached else f'; {unread}'}"
     if found.closed:
         yield f"  rule      {_entry(found.closed)}"
     for its in found.filters:
         yield f"  filter    {_entry(its)}"
 
 
-def address_lines(found: Address) -> Iterator[str]:
-    """Yield the lines about an address."""
-    yield f"{found.address}: {_outcome(found)}"
+def address_lines(found: Address, unread: str) -> Iterator[str]:
+    """Yield the lines about an address; ``unread`` as in `range_lines`."""
+    yield f"{found.address}: {_outcome(found, unread)}"
     for rule in (*found.allow, *found.block):
         yield f"  rule      {_entry(rule)}"
     for its in found.lists:
@@ -153,7 +153,7 @@ def address_lines(found: Address) -> Iterator[str]:
     elif found.attached:
         yield "  seen      no TCP segment of it is still tracked"
     else:
-        yield "  seen      nothing is attached"
+        yield f"  seen      {unread}"
     for need in found.needed:
         yield f"  needed    it is {need.role}{' in ' + need.netns if need.netns else ''}"
     for text in found.allows_everybody:

@@ -56,6 +56,7 @@ def show(context: typer.Context, as_json: output.Json = False, _output: output.O
     import msgspec
 
     from xdpguard.cli.answers.state import GuardShow
+    from xdpguard.control.presence import nothing_attached
     from xdpguard.policy import forgeable
 
     chosen = options(context)
@@ -64,7 +65,7 @@ def show(context: typer.Context, as_json: output.Json = False, _output: output.O
         overrides = session.guard.overrides()
         raised = session.sysctls.held()
         interfaces = _interfaces(chosen, session, policy)
-        published = session.guard.published()
+        published, nothing = session.guard.published(), nothing_attached(session.store)
     if as_json:
         render.print_json(GuardShow(policy, overrides, interfaces, raised, published))
         return
@@ -74,7 +75,7 @@ def show(context: typer.Context, as_json: output.Json = False, _output: output.O
     if published:
         render.say(f"exempted automatically, because NAT redirects their connections: {', '.join(map(str, published))}")
     if not interfaces:
-        render.say("nothing is attached; attach with: xdpguard attach IFACE")
+        render.say(f"{nothing}; {nothing.remedy}")
     for name, it in interfaces.items():
         render.say(f"{name}: {_sentence(it)}", "red" if it.active and it.mode != "always" else "")
         if it.passed:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -16,7 +16,7 @@ from xdpguard.cli.columns import REASON_COLUMNS, Column, Row, number, size, verd
 from xdpguard.cli.places import key
 from xdpguard.cli.redraw import Redraw
 from xdpguard.cli.session import Options, options, pins
-from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.errors import UsageError
 from xdpguard.instance import require_privileges
 
 if TYPE_CHECKING:
@@ -98,8 +98,9 @@ def syns(
     from xdpguard.telemetry.tracking import syns_by
 
     require_privileges()
-    held = pins(options(context))
-    rows = syns_by(held, by, top or None) if held.exist() else _nothing_attached()
+    chosen = options(context)
+    held = pins(chosen)
+    rows = syns_by(held, by, top or None) if held.exist() else _nothing_attached(chosen)
     if as_json:
         render.print_json(rows)
         return
@@ -111,8 +112,12 @@ def syns(
     render.print_table(columns, cells)
 
 
-def _nothing_attached() -> list[dict[str, str | int]]:
-    raise XdpguardError("nothing is attached", "attach an interface first: xdpguard attach IFACE")
+def _nothing_attached(chosen: Options) -> NoReturn:
+    from xdpguard.control.presence import nothing_attached
+    from xdpguard.store.database import Store
+
+    with Store(chosen.instance.store, read_only=True) as store:
+        raise nothing_attached(store)
 
 
 def _read(chosen: Options, names: list[str] | None = None) -> tuple[dict[str, Counters], dict[str, Presence]]:
@@ -125,7 +130,7 @@ def _read(chosen: Options, names: list[str] | None = None) -> tuple[dict[str, Co
     with Store(chosen.instance.store, read_only=True) as store:
         places = [it for it in presences(store).all if held.is_current(it.name, it.netns)]
     if not places:
-        _nothing_attached()
+        _nothing_attached(chosen)
     if names:
         known = {key(it.name, it.netns) for it in places}
         wrong = next((name for name in names if not any(name in (it, it.partition("@")[0]) for it in known)), None)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from xdpguard.cli import places
 from xdpguard.cli.session import Options, pins
-from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.errors import UsageError
 from xdpguard.store.attachments import attachments
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ class Wanted:
 
 
 def wanted(chosen: Options, reasons: list[str] | None, interface: str, netns: str | None) -> Wanted:
-    """Read the options. Raise UsageError if a reason never drops, XdpguardError if nothing is attached."""
+    """Read the options. Raise UsageError if a reason never drops, XdpguardError if no interface is in reach."""
+    from xdpguard.control.presence import nothing_attached
+    from xdpguard.store.database import Store
     from xdpguard.telemetry.counters import dropping
 
     for name in reasons or ():
@@ -74,7 +76,8 @@ def wanted(chosen: Options, reasons: list[str] | None, interface: str, netns: st
     if found.look(chosen):
         return found
     if not Wanted([], ()).look(chosen):
-        raise XdpguardError("nothing is attached", "attach an interface first: xdpguard attach IFACE")
+        with Store(chosen.instance.store, read_only=True) as store:
+            raise nothing_attached(store)
     what = f"{interface} is not attached" if interface else "nothing is attached"
     raise UsageError(f"{what}{f' in namespace {netns}' if netns else ''}", "xdpguard status shows what is")
 

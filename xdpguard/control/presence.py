@@ -6,9 +6,10 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from xdpguard.errors import XdpguardError
 from xdpguard.net import netns
 from xdpguard.net.carried import program_on
-from xdpguard.net.netns import place_of
+from xdpguard.net.netns import arguments_of, place_of
 from xdpguard.store.attachments import Attachment, attachments
 from xdpguard.store.database import Store
 
@@ -95,6 +96,15 @@ def presences(store: Store, held: bool = True) -> Presences:
     pinned, so that its commands reach them.
     """
     return Presences(tuple(_presence(it, held) for it in attachments(store)))
+
+
+def nothing_attached(store: Store) -> XdpguardError:
+    """Return the error of a command that finds no maps to read: nothing is attached, or what is has lost its pins."""
+    lost = next((it for it in presences(store, held=False).all if it.fault == UNREACHED), None)
+    if lost is None:
+        return XdpguardError("nothing is attached", "attach an interface first: xdpguard attach IFACE")
+    again = f"attach it again: xdpguard attach {arguments_of(lost.name, lost.netns)}"
+    return XdpguardError(f"the maps of {lost.place} are no longer pinned", again)
 
 
 def _presence(known: Attachment, held: bool) -> Presence:

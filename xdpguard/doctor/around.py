@@ -11,7 +11,7 @@ from xdpguard.control.audit import audit
 from xdpguard.control.controller import CONFIG_FACT
 from xdpguard.control.guard import answers as answering
 from xdpguard.control.interfaces import Interface, Interfaces
-from xdpguard.control.presence import presences
+from xdpguard.control.presence import nothing_attached, presences
 from xdpguard.control.ruleset import Ruleset
 from xdpguard.dataplane.build.program import KernelDataplane
 from xdpguard.dataplane.sys import kernel
@@ -77,7 +77,10 @@ def entries(instance: Instance) -> Check:
     with Store(instance.store, read_only=True) as store:
         clock.show_as_in_kernel(store, pins.exist())
         found = audit(Ruleset(store, KernelDataplane(pins)))
+        attached, nothing = any(not it.fault for it in presences(store).all), nothing_attached(store)
     if found is None:
+        if attached:
+            return Check("entries", "fail", f"which of them the kernel holds is unknown: {nothing}", nothing.remedy)
         return Check("entries", "ok", "nothing is attached", "")
     if not found.whole:
         lacking = ", ".join(found.missing())
@@ -122,7 +125,7 @@ def answers(instance: Instance) -> Check:
         words = [f"{place_of(it.name, it.netns)} {in_words(its.muted, its.why)}" for it, its in failing]
         return Check("answers", "warn", f"the SYN guard on {'; on '.join(words)}", failing[0][1].remedy)
     if not current:
-        return Check("answers", "ok", "nothing is attached, so the SYN guard answers nothing", "")
+        return Check("answers", "ok", "no guard is in reach that could answer", "")
     if not answering(reach.mode):
         return Check("answers", "ok", f"the SYN guard is in mode {reach.mode}, and answers nothing", "")
     names = ", ".join(place_of(it.name, it.netns) for it in current if not it.observe)

@@ -13,12 +13,13 @@ from xdpguard.control import builds
 from xdpguard.control.controller import Controller
 from xdpguard.control.interfaces import Interface
 from xdpguard.control.namespaces import matching
+from xdpguard.control.presence import nothing_attached
 from xdpguard.control.ruleset import Ruleset
 from xdpguard.dataplane.build.probe import Probe, of_instance
 from xdpguard.dataplane.build.program import Target
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import guard, guardpolicy
-from xdpguard.errors import UsageError, XdpguardError
+from xdpguard.errors import UsageError
 from xdpguard.explain.own import of_link
 from xdpguard.net.links import Link
 from xdpguard.net.netns import place_of
@@ -61,12 +62,12 @@ class Subject:
 def chosen(session: Controller, name: str, netns: str | None) -> tuple[Interface, Link]:
     """Return the attached interface of that name, or the only one when ``name`` is empty.
 
-    Raise UsageError when none or several match, XdpguardError when nothing is attached.
+    Raise UsageError when none or several match, XdpguardError when no attached one is in reach.
     """
     links = {(link.name, link.netns): link for link in session.links()}
     attached = [it for it in session.interfaces() if (it.name, it.netns) in links]
     if not attached:
-        raise XdpguardError("nothing is attached", "attach an interface first: xdpguard attach IFACE")
+        raise nothing_attached(session.store)
     there = [(it.name, it.netns) for it in attached]
     where = None if netns is None else recorded_name(netns, {it.netns for it in attachments(session.store)})
     wanted = matching(there, name, where)

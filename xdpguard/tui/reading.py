@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from xdpguard.control.controller import Controller
 from xdpguard.control.filters import FilterWithHits
 from xdpguard.control.interfaces import Interface
+from xdpguard.control.presence import nothing_attached
 from xdpguard.control.results import ListHits
 from xdpguard.dataplane.sys.pins import Pins
 from xdpguard.dataplane.tables import guard, guardpolicy
@@ -161,11 +162,11 @@ class Reader:
         self._backlogs = Backlogs()
 
     def __call__(self) -> Reading:
-        """Take a reading. Raise XdpguardError if nothing is attached, or it cannot be read."""
+        """Take a reading. Raise XdpguardError if no attached interface is in reach, or it cannot be read."""
         with self._session() as session:
             interfaces = tuple(self._look(session))
             if not any(it.counts for it in interfaces):
-                raise XdpguardError("nothing is attached", "attach an interface first: xdpguard attach IFACE")
+                raise nothing_attached(session.store)
             now = time.monotonic()
             self._dropped.read({it.place: it.counts for it in interfaces if it.counts}, now)
             self._syns = ranking.read(self._pins, now, self._syns, self._dropped.by)
