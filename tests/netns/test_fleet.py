@@ -249,6 +249,29 @@ def test_a_fleet_of_the_configuration_file_is_left_as_well(hosts: list[Host], en
     assert "belongs to no fleet" in other.command.refused(1, "fleet", "leave")
 
 
+def test_a_host_with_too_many_entries_is_named(hosts: list[Host], engine: Nats) -> None:
+    """In `fleet status`, and to itself when it publishes more."""
+    _, other = hosts
+    other.run.end()
+    other.command.ok("fleet", "leave")
+    file = other.command.state / "guard.toml"
+    file.write_text(f'[fleet]\nserver = ["{engine.url}"]\nname = "web2"\nmax_per_host = 3\n')
+    other.command.ok("attach", INTERFACE, "--netns", other.lab.server, "--config", str(file))
+    other.start()
+    addresses = [f"203.0.113.{number}" for number in range(1, 5)]
+    said = other.command("block", "--fleet", *addresses[:3])
+    assert (said.code, said.err) == (0, ""), said
+    assert "on all hosts of the fleet" in said.out
+    assert "max_per_host" not in other.command.ok("fleet", "status")
+    other.command.ok("block", "--fleet", addresses[3])
+    told = "web2 has published 4 entries, of which 3 count here ([fleet] max_per_host)"
+    assert eventually(lambda: told in other.command.ok("fleet", "status")), other.run.lines
+    assert other.command.json("fleet", "status")["crowded"] == {"web2": 4}
+    said = other.command("block", "--fleet", "203.0.113.9")
+    assert said.out == "blocked 203.0.113.9 for the fleet\n"
+    assert "this host has published 4 entries, of which 3 count ([fleet] max_per_host)" in said.err
+
+
 def test_bans_of_the_guard_are_shared_by_choice(hosts: list[Host], engine: Nats) -> None:
     one, other = hosts
     for host, more in ((one, "share_bans = true"), (other, "ban_after = 2")):

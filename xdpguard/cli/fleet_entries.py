@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
@@ -32,6 +32,35 @@ if TYPE_CHECKING:
 OnFleet = Annotated[bool, typer.Option("--fleet", help="On all hosts of the fleet; see xdpguard fleet.")]
 
 Kind = Literal["block", "allow"]
+
+
+class _Doubt(NamedTuple):
+    """Why entries may not be in force on all hosts: they could not be published, or this host has published too many.
+
+    ``published``: how many, where that is more than ``most``, else 0.
+    """
+
+    failed: str
+    published: int
+    most: int
+
+    @property
+    def where(self) -> str:
+        """Where they are in force, for a sentence."""
+        if self.failed:
+            return "on this host"
+        return "for the fleet" if self.published else "on all hosts of the fleet"
+
+    def note(self) -> None:
+        """Tell it, if there is a doubt."""
+        _note(self.failed)
+        if self.published:
+            render.note(
+                f"this host has published {self.published:,} entries, of which {self.most:,} count ([fleet]"
+                " max_per_host): this may not be among them; take others back: xdpguard unblock TARGET --fleet"
+            )
+
+
 _STATES = {"block": "blocked", "allow": "allowed", "filter": "in force"}
 _SAID = 5  # refusals that are said one by one
 _GONE = {"block": "unblocked", "allow": "no longer allowed:", "filter": "removed filter"}
@@ -49,13 +78,14 @@ def add(context: typer.Context, kind: Kind, targets: Sequence[Prefix], life: str
     from xdpguard.fleet.message import value_of
     from xdpguard.policy.rule import CLI, FLEET
 
-    now, words, expires = time.time(), reason_of(reason), _end(life)
+    now, words = time.time(), reason_of(reason)
+    expires = end_of(life, now)
     rules = [NewRule(kind, it, words, FLEET, now, expires) for it in targets]
-    its, taken, failed = _put(context, {it: value_of(it, CLI) for it in rules})
+    its, taken, doubt = _put(context, {it: value_of(it, CLI) for it in rules})
     verb = "counting what a block would drop of" if its.mode == "shadow" else _STATES[kind]
     where = [it for it in map(target_of, taken) if isinstance(it, Prefix)]
-    render.say(f"{verb} {named(where)} {_where(failed)}{_until(expires)}")
-    _note(failed)
+    render.say(f"{verb} {named(where)} {doubt.where}{_until(expires)}")
+    doubt.note()
 
 
 def add_filter(context: typer.Context, entry: FilterEntry, life: str | None) -> None:
@@ -65,7 +95,7 @@ def add_filter(context: typer.Context, entry: FilterEntry, life: str | None) -> 
     from xdpguard.policy.filters import new_filter
     from xdpguard.policy.rule import FLEET
 
-    expires = _end(life)
+    expires = end_of(life, time.time())
     try:
         parse_key(f"x.filter.{entry.name}")
     except ValueError as error:
@@ -74,18 +104,18 @@ def add_filter(context: typer.Context, entry: FilterEntry, life: str | None) -> 
         ) from error
 
     new = new_filter(entry, FLEET, time.time(), expires)
-    _, _, failed = _put(context, {new: filter_value(entry, expires)})
-    render.say(f"added filter {entry.name} {_where(failed)}{_until(expires)}")
-    _note(failed)
+    _, _, doubt = _put(context, {new: filter_value(entry, expires)})
+    render.say(f"added filter {entry.name} {doubt.where}{_until(expires)}")
+    doubt.note()
 
 
-def _put(context: typer.Context, values: Mapping[Entry, Value]) -> tuple[Settings, list[Entry], str]:
-    """Put entries in force here, record and publish those; return them, and why they could not be published.
+def _put(context: typer.Context, values: Mapping[Entry, Value]) -> tuple[Settings, list[Entry], _Doubt]:
+    """Put entries in force here, record and publish those; return them, and why they may not be in force elsewhere.
 
     Raise XdpguardError if this host itself refuses all of them.
     """
     from xdpguard.control.foreign import Foreign
-    from xdpguard.fleet import settings
+    from xdpguard.fleet import hosts, settings
     from xdpguard.fleet.keys import Key
     from xdpguard.fleet.message import encode
     from xdpguard.policy.rule import FLEET
@@ -100,6 +130,7 @@ def _put(context: typer.Context, values: Mapping[Entry, Value]) -> tuple[Setting
             raise XdpguardError(
                 f"this host refuses {answer.refused[0]}", "nothing was published; [fleet] sets what a host takes"
             )
+        standing = hosts.recorded(session.store) or hosts.Standing()
         rows = {str(Key(its.name, kind_of(it), target_of(it))): encode(value).decode() for it, value in taken.items()}
         with session.store.transaction():
             for key, text in rows.items():
@@ -108,7 +139,7 @@ def _put(context: typer.Context, values: Mapping[Entry, Value]) -> tuple[Setting
         render.note(f"not published, because this host refuses {it}")
     if len(answer.refused) > _SAID:
         render.note(f"nor {len(answer.refused) - _SAID:,} more")
-    return its, list(taken), _publish(context, its, rows)
+    return its, list(taken), _Doubt(_publish(context, its, rows), standing.crowded.get(its.name, 0), its.per_host)
 
 
 def kind_of(entry: Entry) -> FleetKind:
@@ -163,14 +194,11 @@ def take_back(
     if failed:
         raise XdpguardError(failed, "its publisher, or an operator, can take it back")
     with controller(options(context)) as session:
-        foreign, prefixes = (
-            Foreign(session.ruleset, FLEET, its.limits),
-            [it for it in targets if isinstance(it, Prefix)],
-        )
+        foreign = Foreign(session.ruleset, FLEET, its.limits)
         if kind == "filter":
             foreign.remove_filters([str(it) for it in targets])
         else:
-            foreign.remove(kind, prefixes)
+            foreign.remove(kind, [it for it in targets if isinstance(it, Prefix)])
     others = sorted({key.partition(".")[0] for key in keys} - {its.name})
     whose = f", which {named_hosts(others)} had published" if others else ""
     render.say(f"{_GONE[kind]} {_named(targets)} on all hosts of the fleet{whose}")
@@ -210,16 +238,8 @@ def _named(targets: Sequence[Prefix] | Sequence[str]) -> str:
     return named([it for it in targets if isinstance(it, Prefix)]) or ", ".join(str(it) for it in targets)
 
 
-def _end(life: str | None) -> float | None:
-    return end_of(life, time.time())
-
-
 def _until(expires: float | None) -> str:
     return "" if expires is None else f" until {units.moment(expires)}"
-
-
-def _where(failed: str) -> str:
-    return "on this host" if failed else "on all hosts of the fleet"
 
 
 def _note(failed: str) -> None:

@@ -88,7 +88,8 @@ def totals(states: Iterable[HostState], now: float) -> Totals:
 
 class Standing(msgspec.Struct, frozen=True):
     """How `run` found the fleet last. ``failed``: why the server could not be used; ``heard``: Unix time, 0: never;
-    ``lists``: those that are refused here, each with why.
+    ``lists``: those that are refused here, each with why; ``crowded``: publishers of more entries than count here
+    ([fleet] max_per_host), with how many they have.
     """
 
     connected: bool = False
@@ -97,6 +98,7 @@ class Standing(msgspec.Struct, frozen=True):
     heard: float = 0.0
     state: HostState = HostState()
     lists: dict[str, str] = {}
+    crowded: dict[str, int] = {}
 
 
 def decode(data: bytes, stored: float) -> HostState | None:

@@ -115,9 +115,9 @@ class State:
             if found is not None and not isinstance(found, FleetList):
                 yield found
 
-    def over(self, most: int) -> list[str]:
-        """Return the publishers of more entries than that. An operator may have any number."""
-        return sorted(host for host, count in self._numbers.items() if count > most and host != OPERATOR)
+    def over(self, most: int) -> dict[str, int]:
+        """Return the publishers of more entries than that, with how many. An operator may have any number."""
+        return {host: count for host, count in sorted(self._numbers.items()) if count > most and host != OPERATOR}
 
     def surplus(self, most: int) -> set[Target]:
         """Return the targets before which each of their publishers has so many others: the same on all hosts."""

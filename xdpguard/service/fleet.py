@@ -169,7 +169,7 @@ class Fleet:
         mode = its.limits.mode
         held = origins.count_of(store, mode, FLEET) + sum(it.source == FLEET for it in session.filters.stored.all())
         lists = self._lists.held if self._lists else {}
-        refused = self._lists.refused if self._lists else {}
+        refused, crowded = self._lists.refused if self._lists else {}, self._force.crowded
         now = hosts.HostState(
             version=__version__,
             mode=mode,
@@ -195,7 +195,7 @@ class Fleet:
         sums = self._sums
         known = msgspec.structs.replace(now, drops=sums.drops, sources=sums.sources, at=time.time())
         standing = hosts.Standing(
-            link.connected, "" if link.connected else self._failed, link.gaps, link.heard, known, refused
+            link.connected, "" if link.connected else self._failed, link.gaps, link.heard, known, refused, crowded
         )
         before = hosts.recorded(store)
         if before is None or _shown(before) != _shown(standing):
@@ -218,4 +218,4 @@ def _shown(its: hosts.Standing) -> tuple[object, ...]:
     """Return what is worth a record when it changes: not the time, nor sums that change each second."""
     nothing = hosts.HostState()
     state = msgspec.structs.replace(its.state, at=0.0, drops=nothing.drops, sources=nothing.sources)
-    return its.connected, its.failed, its.lists, state
+    return its.connected, its.failed, its.lists, its.crowded, state

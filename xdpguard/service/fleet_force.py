@@ -122,16 +122,18 @@ class Force:
         most = self._settings.per_host
         self.surplus, self._late = self.state.surplus(most), False
         words = f"has more than {counted(most, 'entry', 'entries')} ([fleet] max_per_host): the rest does not count"
-        self.say("fleet: refused here: ", [f"{host} {words}" for host in self._over()])
+        self.say("fleet: refused here: ", [f"{host} {words}" for host in self.crowded])
         return self.state.all_wanted(self._settings.ban_after, self.surplus)
 
-    def _over(self) -> list[str]:
+    @property
+    def crowded(self) -> dict[str, int]:
+        """The publishers of more entries than count here, with how many they have."""
         return self.state.over(self._settings.per_host)
 
     def _put_off(self) -> None:
         """Leave what publishers of too many want to the next look at all: which of theirs count depends on the rest."""
-        over = set(self._over())
-        late = {it for it in self._due if over and (by := self.state.publishers(it)) and over.issuperset(by)}
+        over = self.crowded.keys()
+        late = {it for it in self._due if over and (by := self.state.publishers(it)) and over >= set(by)}
         self._due -= late
         self._late = self._late or bool(late)
 

@@ -109,7 +109,8 @@ def ranked(messages: Iterable[Message]) -> list[Ranked]:
 
 class FleetStatus(Struct, frozen=True):
     """``connected``: as `run` found it last; ``reached``: by this command; ``agree``: whether all hosts that are not
-    silent know the same, None if fewer than two do; ``heard``: Unix time of the last message, None: never.
+    silent know the same, None if fewer than two do; ``heard``: Unix time of the last message, None: never;
+    ``crowded``: publishers of more than ``max_per_host`` entries, so many of which count here, with how many they have.
     """
 
     name: str
@@ -126,6 +127,8 @@ class FleetStatus(Struct, frozen=True):
     hosts: dict[str, HostAnswer]
     lists: dict[str, ListAnswer]
     totals: Totals
+    max_per_host: int
+    crowded: dict[str, int]
 
     @classmethod
     def of(
@@ -162,6 +165,8 @@ class FleetStatus(Struct, frozen=True):
             hosts,
             dict(_lists(lists, here, list(hosts.values()))),
             totals(known.values(), now - ahead),
+            its.per_host,
+            here.crowded,
         )
 
     def lines(self) -> Iterator[str]:
@@ -175,6 +180,9 @@ class FleetStatus(Struct, frozen=True):
             yield f"wanted {self.here.wanted:,}, held {self.here.held:,}, refused {self.here.refused:,}"
             if self.here.mode == "shadow" and self.here.wanted > SHADOW_RULES:
                 yield f"shadow mode has room for {SHADOW_RULES:,} rules; what more is wanted is not counted here"
+        for name, count in self.crowded.items():
+            most = f"{self.max_per_host:,} count here ([fleet] max_per_host)"
+            yield f"{name} has published {count:,} entries, of which {most}"
         if self.outbox:
             yield f"still to be published: {self.outbox:,}"
         if self.here.keeping:
