@@ -33,7 +33,7 @@ _PACKAGES = (
     # The system.
     "systemd-sysv dbus libpam-systemd udev kmod procps iputils-ping openssh-server initramfs-tools zstd",
     # What netns-lab/setup installs, without the compilers of the tests of the verifier.
-    "python3-bpfcc python3-venv linux-libc-dev iproute2 ethtool nftables tshark",
+    "python3-bpfcc python3-venv linux-libc-dev netbase iproute2 ethtool nftables tshark",
 )
 # Modules of the initramfs; nothing else is needed before the disk is available.
 _MODULES = "virtio_pci virtio_blk ext4 crc32c_generic"

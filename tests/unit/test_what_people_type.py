@@ -17,8 +17,10 @@ from xdpguard.cli.elsewhere import COMMANDS
 from xdpguard.control import guard
 from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.lists.parse import parse_lines
+from xdpguard.policy import target
 from xdpguard.policy.duration import parse_duration, parse_life
 from xdpguard.policy.load import Mistakes, load
+from xdpguard.policy.matching import values
 from xdpguard.policy.sources import parse_sources
 from xdpguard.policy.target import Port, parse_ports
 
@@ -369,3 +371,14 @@ def test_ranges_and_names_in_a_configuration(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text('[rules]\nblock = ["1.2.3.4-1.2.3.9"]\nports = ["80-81/tcp"]\n')
     rules = config_rules(load(tmp_path / "x.toml"))
     assert [str(it.target) for it in rules] == ["1.2.3.4/30", "1.2.3.8/31", "80/tcp", "81/tcp"]
+
+
+@pytest.mark.parametrize(
+    "words", [["block", "--port", "nosuchservice"], ["filter", "add", "x", "tcp dport nosuchservice", "--drop"]]
+)
+def test_a_host_that_knows_no_services(words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As a minimal Debian: the remedy is to install their list."""
+    assert "netbase" not in said(*words), "positive control"
+    for where in (target, values):
+        monkeypatch.setattr(where, "SERVICES", tmp_path / "none")
+    assert "the package netbase" in said(*words)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import socket
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from xdpguard.errors import UsageError
@@ -25,6 +26,8 @@ _PROTOCOL_FIRST = re.compile(r"(tcp|udp)[/:]")
 _NAME = re.compile(r"[a-z][a-z0-9._+-]{0,63}")
 _FORMS = "write an address or a prefix: 198.51.100.7, 198.51.100.0/24, 2001:db8::/32; names are not looked up here"
 _PORT_FORMS = "write 8080/tcp, 53/udp, 80 for both protocols, a range such as 8000-8010, or a name: ssh"
+SERVICES = Path("/etc/services")
+NO_SERVICES = f"write its number; the package netbase of Debian and Ubuntu brings {SERVICES}, which knows names"
 MOST_PORTS = 1000  # of a range: each is a rule
 
 
@@ -148,7 +151,9 @@ def _ports(word: str, what: str, protocol: str) -> list[Port]:
     if not match:
         named = [Port(number, kind) for kind in kinds if (number := _service(what, kind))]
         if not named:
-            more = ": /etc/services has no such name" if _NAME.fullmatch(what) else ""
+            if _NAME.fullmatch(what) and not SERVICES.exists():
+                raise UsageError(f"not a port: {_shown(word)}: this host has no {SERVICES}", NO_SERVICES)
+            more = f": {SERVICES} has no such name" if _NAME.fullmatch(what) else ""
             raise UsageError(f"not a port: {_shown(word)}{more}", _PORT_FORMS)
         return named
     first, last = int(match[1]), int(match[2] or match[1])

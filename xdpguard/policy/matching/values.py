@@ -12,7 +12,7 @@ from xdpguard.policy.matching.model import Range
 from xdpguard.policy.matching.ranges import Ranges
 from xdpguard.policy.matching.selectors import ANY_FRAGMENT, Kind, Operand
 from xdpguard.policy.matching.tokens import Token, Tokens, shown
-from xdpguard.policy.target import SHORTEST4, SHORTEST6
+from xdpguard.policy.target import NO_SERVICES, SERVICES, SHORTEST4, SHORTEST6
 
 _NUMBER = re.compile(r"0|[1-9][0-9]*|0[xX][0-9a-fA-F]+")
 _LONGEST = 42  # characters of a number: those of 128 bits
@@ -118,6 +118,8 @@ def _remedy(operand: Operand, text: str) -> str:
     close = longer[:3] or (difflib.get_close_matches(text, known, 1) if text else [])
     if close:
         return f"did you mean {' or '.join(close)}?"
+    if operand.kind is Kind.PORT and not SERVICES.exists():
+        return NO_SERVICES
     numbers = f"write a number from 0 to {(1 << operand.bits) - 1}"
     listed = ", ".join(known[:10]) + (", ..." if len(known) > 10 else "")
     forms = "write an address, a prefix, a range, a set in braces or @LIST"
