@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sqlite3
 from typing import Any
 
 import pytest
@@ -96,6 +98,50 @@ def test_without_a_kernel(command: Command) -> None:
     assert "--empty" in command.refused(1, "recover")
     command.ok("recover", "--empty")
     assert command.json("rules") == []
+
+
+def _spoiled(command: Command, statement: str) -> None:
+    """Change a row of the store without its checksum."""
+    with contextlib.closing(sqlite3.connect(command.store, isolation_level=None)) as database:
+        assert database.execute(statement).rowcount > 0
+
+
+def test_what_a_damaged_file_has_whole_is_newer_than_the_copy(lab: Lab, command: Command) -> None:
+    """Attached or not: rules with their reasons, lists and filters, each unless it is itself what was damaged."""
+    command.ok("attach", INTERFACE, "--netns", lab.server)
+    command.ok("block", "10.0.0.1", "--reason", "before")
+    copy = command.store.with_name("store.last")
+    command.ok("filter", "add", "old", "udp dport 9", "--drop")  # a copy is made at once
+    before = copy.read_bytes()
+
+    def spoiled(statement: str) -> Any:
+        copy.write_bytes(before)
+        _spoiled(command, statement)
+        assert "xdpguard recover" in command.refused(1, "status")
+        return command.json("recover")
+
+    command.ok("filter", "add", "new", "tcp dport 9", "--drop")
+    command.ok("block", "10.0.0.2", "--reason", "after")
+    command.ok("lists", "load", "bad", "-", stdin=LIST)
+    done = spoiled("UPDATE facts SET value = value || 'x'")
+    assert (done["salvaged"], done["unnamed"], done["other_filters"]) == (["rules", "lists", "filters"], 0, False)
+    assert [it["name"] for it in command.json("filter", "list")] == ["old", "new"]
+    assert {it["reason"] for it in command.json("rules")} == {"before", "after"}
+    assert [it["name"] for it in command.json("lists", "show")] == ["bad"]
+    assert command.json("status")["audit"]["ratio"] == 1
+    done = spoiled("UPDATE filters SET text = 'tcp dport 8' WHERE name = 'new'")
+    assert (done["salvaged"], done["other_filters"]) == (["rules", "lists"], True)
+    assert [it["name"] for it in command.json("filter", "list")] == ["old"], "as the copy has it"
+    assert {it["reason"] for it in command.json("rules")} == {"before", "after"}
+    command.ok("detach", "--all")
+    command.ok("block", "10.0.0.3", "--reason", "unattached")
+    assert spoiled("UPDATE facts SET value = value || 'x'")["kernel"] is False
+    assert {it["reason"] for it in command.json("rules")} == {"before", "after", "unattached"}
+    copy.unlink()
+    _spoiled(command, "UPDATE facts SET value = value || 'x'")
+    said = command.ok("recover")
+    assert "was rebuilt from the damaged file, which has rules, lists and filters whole" in said
+    assert {it["reason"] for it in command.json("rules")} == {"before", "after", "unattached"}
 
 
 @pytest.mark.parametrize("step", ["rebuild", "keep", "replace", "in line"])

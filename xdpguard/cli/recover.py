@@ -17,7 +17,7 @@ import typer
 from xdpguard.cli import render, session
 from xdpguard.cli.session import Options, options, pins
 from xdpguard.errors import XdpguardError
-from xdpguard.instance import ATTACHED, require_privileges
+from xdpguard.instance import ATTACHED, in_a_row, require_privileges
 
 if TYPE_CHECKING:
     from xdpguard.control.recover import Recovered
@@ -107,8 +107,8 @@ def _rebuilt(chosen: Options, folder: Path, empty: bool) -> tuple[Recovered, Pat
         if empty:
             return Recovered(False, None, {}, 0, {}, {}, [], 0), new
         session.on_step("rebuild")
-        found = rebuild(made, copied)
-    if not found.kernel and copied is None:
+        found = rebuild(made, copied, chosen.instance.store)
+    if not found.kernel and copied is None and not found.salvaged:
         raise XdpguardError(
             "there is nothing to recover from: nothing is attached, and there is no copy of the store",
             "restore a backup, or begin anew: xdpguard recover --empty",
@@ -150,8 +150,10 @@ def _print(found: Recovered, dry_run: bool) -> None:
     sources = ["the kernel's maps"] if found.kernel else []
     if found.copy is not None:
         sources.append(f"the copy of {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(found.copy))}")
+    if found.salvaged:
+        sources.append(f"the damaged file, which has {in_a_row(found.salvaged)} whole")
     would = "would be rebuilt" if dry_run else "was rebuilt"
-    render.say(f"the store {would} from {' and '.join(sources)}" if sources else f"the store {would}: empty")
+    render.say(f"the store {would} from {in_a_row(sources)}" if sources else f"the store {would}: empty")
     rules = ", ".join(f"{count:,} {kind}" for kind, count in found.rules.items()) or "none"
     render.say(f"rules: {rules}; shadow: {found.shadow_rules:,}")
     for name, count in {**found.lists, **found.shadow_lists}.items():
@@ -164,4 +166,5 @@ def _print(found: Recovered, dry_run: bool) -> None:
     if found.unnamed:
         render.note(f"{render.counted(found.unnamed, 'rule')} only the kernel knew: the reason and origin are lost")
     if found.kernel and found.copy is None:
-        render.note("without a copy of the store, the guard's overrides and the names of lists are lost")
+        lost = "the guard's overrides" if "lists" in found.salvaged else "the guard's overrides and the names of lists"
+        render.note(f"without a copy of the store, {lost} are lost")

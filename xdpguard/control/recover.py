@@ -2,7 +2,8 @@
 """Rebuild a lost or damaged store: from the kernel's maps, which hold what was in force, and the last good copy.
 
 Where the kernel holds maps, they decide which entries there are, and their ends; the copy adds what no map holds:
-reasons, origins, names of lists, filters, settings. Without maps, the copy is taken as it is.
+reasons, origins, names of lists, filters, settings. Without maps, the copy is taken as it is. What a damaged file still
+has whole is newer than the copy, and comes in its place.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from xdpguard.store.attachments import Attachment, attachments, put_attachment
 from xdpguard.store.database import Store
 from xdpguard.store.filters import FilterStore
 from xdpguard.store.lists import ListStore, NamedList
+from xdpguard.store.salvage import salvage
 
 if TYPE_CHECKING:
     from xdpguard.lists.addresses import AddressSet
@@ -46,6 +48,7 @@ class Recovered(NamedTuple):
     unnamed: int  # rules of which only the kernel knew
     filters: int = 0  # of both modes
     other_filters: bool = False  # the kernel has others, which nobody can read back
+    salvaged: tuple[str, ...] = ()  # what the damaged file had whole: rules, lists, filters
 
 
 def complaint(path: Path) -> keeping.Damaged | None:
@@ -64,8 +67,11 @@ def complaint(path: Path) -> keeping.Damaged | None:
     return None
 
 
-def rebuild(session: Controller, copied: float | None) -> Recovered:
-    """Fill a store, which holds the last good copy or nothing, with what the kernel holds; ``copied``: its time."""
+def rebuild(session: Controller, copied: float | None, damaged: Path) -> Recovered:
+    """Fill a store, which holds the last good copy or nothing, with what the damaged one has whole, and with what the
+    kernel holds. ``copied``: the time of the copy.
+    """
+    salvaged = tuple(salvage(damaged, session.store))
     store, held = session.store, session.changes.attached()
     unnamed = 0
     if held:
@@ -86,7 +92,8 @@ def rebuild(session: Controller, copied: float | None) -> Recovered:
         [(it.name, it.netns) for it in attachments(store)],
         unnamed,
         len(session.filters.alive()),
-        held and session.filters.stale(),
+        held and "filters" not in salvaged and session.filters.stale(),
+        salvaged,
     )
 
 

@@ -207,7 +207,10 @@ class GuardShow(Struct, frozen=True):
 
 
 class Recovery(Struct, frozen=True, kw_only=True):
-    """What a lost store was, or would be, rebuilt from, and what is in it. ``copy``: Unix time of the copy, or null."""
+    """What a lost store was, or would be, rebuilt from, and what is in it.
+
+    ``copy``: Unix time of the copy, or null; ``salvaged``: what the damaged file had whole: rules, lists, filters.
+    """
 
     dry_run: bool
     damage: str
@@ -222,6 +225,7 @@ class Recovery(Struct, frozen=True, kw_only=True):
     unnamed: int
     filters: int
     other_filters: bool
+    salvaged: list[str]
 
     @classmethod
     def of(cls, found: Recovered, damage: str, kept: str, dry_run: bool) -> Recovery:
@@ -229,4 +233,5 @@ class Recovery(Struct, frozen=True, kw_only=True):
         from xdpguard.cli.places import key
 
         same = found._asdict() | {"interfaces": [key(*place) for place in found.interfaces]}
+        same["salvaged"] = list(found.salvaged)
         return cls(**same, damage=damage, kept=kept, dry_run=dry_run)
