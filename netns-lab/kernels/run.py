@@ -31,9 +31,13 @@ def main() -> int:
     )
     parser.add_argument("--kernel", choices=KERNELS, default="6.1", help="Debian's kernel (default: 6.1)")
     parser.add_argument("--queues", type=int, default=1, choices=range(1, 9), metavar="N", help="of virtio_net: 1 to 8")
+    parser.add_argument("--only-disk", action="store_true", help="make its disk, if there is none, and boot nothing")
     parser.add_argument("command", nargs="*", help="one word: for the shell; several: as they are")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    if arguments.only_disk:
+        image(arguments.kernel)
+        return 0
     try:
         with machine(image(arguments.kernel), Nic(arguments.queues)) as made:
             words = shell_words(arguments.command) if arguments.command else "exec bash -l"
