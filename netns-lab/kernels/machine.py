@@ -187,7 +187,7 @@ class Machine:
         nic += "" if self._nic.offload_control else ",ctrl_guest_offloads=off"
         line = [
             *("ip", "netns", "exec", self.lab.between),
-            *("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", _CPU),
+            *("qemu-system-x86_64", "-accel", f"tcg,thread={self._image.threads}", "-machine", "q35", "-cpu", _CPU),
             *("-smp", "2", "-m", "2048", "-nodefaults", "-display", "none", "-no-user-config"),
             *("-kernel", str(self._image.kernel), "-initrd", str(self._image.initrd)),
             *("-append", f"root=/dev/vda rw console=ttyS0 quiet panic=-1 net.ifnames=1 audit=0 {_PLAIN}"),
