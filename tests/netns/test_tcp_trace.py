@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -75,6 +76,18 @@ def _of(running: Running, port: int) -> list[Any]:
     return [it for it in running.objects() if port in (it["local_port"], it["remote_port"])]
 
 
+def _sent_again(client: socket.socket) -> int:
+    """How many segments it has retransmitted: tcpi_total_retrans of struct tcp_info, linux/tcp.h."""
+    return int.from_bytes(client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)[100:], sys.byteorder)
+
+
+def _without_second_syns(found: list[Any]) -> list[Any]:
+    """Leaves out requests of the same connection that came to nothing, as a SYN that came twice makes one more."""
+    gone = ("LISTEN>SYN_RECV", "SYN_RECV>CLOSE")
+    pairs = [at for at in range(len(found)) if _named(found[at : at + 2]) == gone]
+    return [it for at, it in enumerate(found) if at not in pairs and at - 1 not in pairs]
+
+
 def _closed(running: Running, number: int) -> bool:
     return sum(it["new"] in ("CLOSE", "TIME_WAIT") for it in running.objects()) >= number
 
@@ -109,10 +122,12 @@ def test_an_http_transfer_makes_exactly_the_changes_that_tcp_prescribes(
                 received = 0
                 while data := client.recv(65_536):
                     received += len(data)
+                again = _sent_again(client)
             lived = time.monotonic() - begun
             assert received > _BODY
             assert eventually(lambda: _closed(server, 1) and _closed(out, 1))
             its = [it for it in server.objects() if it["remote_port"] == own]
+            its = _without_second_syns(its) if again else its  # on a machine so slow that the client did not wait
             server.stop()
         mine = out.objects()
         out.stop()
