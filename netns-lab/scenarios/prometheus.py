@@ -40,6 +40,7 @@ _FLOODS = (
     ("syn", "--port", "9", "--rate", "3000", "--source", CLIENTS4[4]),
     ("udp", "--rate", "500", "--source", CLIENTS4[5]),
     ("udp", "--rate", "500", "--source", CLIENTS4[6]),
+    ("udp", "--rate", "500", "--source", CLIENTS4[7]),
     ("malformed", "--rate", "500"),
 )
 # Alerts that would need a broken service, or an hour. All others are triggered.
@@ -207,6 +208,7 @@ def _play(checks: Checks, folder: Path, lab: Lab, guard: Guard) -> None:
     guard("block", CLIENTS4[5], "203.0.113.1")
     guard("lists", "load", "bad", str(folder / "bad.txt"))
     guard("filter", "add", "pings", "icmp type echo-request", "--limit", "10/s")
+    guard("filter", "add", "datagrams", f"ip saddr {CLIENTS4[7]} ip protocol udp", "--limit", "10/s")
     _take_out("203.0.113.1")
     alerts = dict(
         re.findall(r"- alert: (\w+)\n +expr: (?:>-\n)?(.*?)\n +(?:for|labels):", dashboard.alerts(), re.DOTALL)
@@ -226,6 +228,7 @@ def _play(checks: Checks, folder: Path, lab: Lab, guard: Guard) -> None:
         with _flooded(lab):
             bring("XdpguardSynBacklog")  # before cookies let it drain
             bring("XdpguardAcceptQueue")
+            bring("XdpguardFilterLimit")
             wait_for(lambda: "XdpguardFlood" in server.firing(), "the alert of a flood")
             seen.add("XdpguardFlood")
             values(checks, guard, server)
