@@ -106,11 +106,12 @@ def _send(flood: Flood, program: int, frame: bytes, ifindex: int) -> tuple[int, 
     begin = time.monotonic()
     end = begin + flood.seconds
     done = 0
+    most = max(1, int(2 * _PACE * flood.rate))  # a machine that is too slow must not catch up past the end
     while done < flood.count and time.monotonic() < end:
         chunk = min(_CHUNK, flood.count - done)
         if flood.rate:
             due = min(int((time.monotonic() - begin + _PACE) * flood.rate), int(flood.seconds * flood.rate))
-            chunk = min(chunk, due - done)
+            chunk = min(chunk, due - done, most)
         if chunk > 0:
             kernel.test_run(program, frame, chunk, ifindex, BATCH)
             done += chunk
