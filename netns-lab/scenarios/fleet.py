@@ -16,6 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from pathlib import Path
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from scenarios.fleet_chaos import chaos
+from scenarios.fleet_chaos import Bounds, chaos
 from scenarios.fleet_hosts import Simulated
 from scenarios.fleet_load import join
 from scenarios.fleet_parts import Figure, Real, Rested, Server, block, key_of, wait_for
@@ -178,7 +179,8 @@ def measure(arguments: argparse.Namespace, folder: Path, stack: ExitStack) -> li
             it.ahead(0)
         it.up()
     if arguments.chaos:
-        return chaos(server, real, min(arguments.hosts, _CHAOS), arguments.chaos, arguments.seed, stack)
+        bounds = Bounds(arguments.chaos, arguments.seconds, arguments.seed)
+        return chaos(server, real, min(arguments.hosts, _CHAOS), bounds, stack)
     _tell("watching an idle host")
     figures = idle(real[0], server)
     real[-1].keep(server.folder / "operator.toml")
@@ -208,8 +210,8 @@ def _tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def main() -> int:
-    """Measure; return the exit code: 1 if something wanted was not reached."""
+def main(words: Sequence[str] | None = None) -> int:
+    """Measure; return the exit code: 1 if something wanted was not reached. ``words``: default: the command line's."""
     parser = argparse.ArgumentParser(
         prog="fleet", description=__doc__, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -217,9 +219,10 @@ def main() -> int:
     parser.add_argument("--bans", type=int, default=100, help="bans whose way is measured (default: 100)")
     parser.add_argument("--entries", type=int, default=100_000, help="entries that all hosts read; 0: none")
     parser.add_argument("--chaos", type=int, default=0, metavar="N", help="so many random faults instead")
+    parser.add_argument("--seconds", type=float, default=7200, help="no fault begins after that (default: 7200)")
     parser.add_argument("--seed", type=int, default=1, help="of the faults (default: 1)")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     if os.geteuid():
         parser.error("root is needed")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))

@@ -9,6 +9,7 @@ import random
 import sys
 import time
 from contextlib import ExitStack
+from typing import NamedTuple
 
 from scenarios.fleet_faults import Faults
 from scenarios.fleet_hosts import Simulated
@@ -110,9 +111,18 @@ class Chaos:
         return found
 
 
-def chaos(server: Server, real: list[Real], hosts: int, count: int, seed: int, stack: ExitStack) -> list[Figure]:
-    """So many faults; returns how long it took until all hosts agreed, by fault, and by how much bans outlived."""
-    proxy = Proxy(server.port, seed)
+class Bounds(NamedTuple):
+    """How many faults at most, in how many seconds; and the seed of their order."""
+
+    faults: int
+    seconds: float
+    seed: int
+
+
+def chaos(server: Server, real: list[Real], hosts: int, bounds: Bounds, stack: ExitStack) -> list[Figure]:
+    """Faults; returns how long it took until all hosts agreed, by fault, and by how much bans outlived."""
+    until = time.monotonic() + bounds.seconds
+    proxy = Proxy(server.port, bounds.seed)
     stack.callback(proxy.close)
     url = f"nats://127.0.0.1:{proxy.port}"
     real[0].join(url, server.folder / "operator.toml")
@@ -122,19 +132,21 @@ def chaos(server: Server, real: list[Real], hosts: int, count: int, seed: int, s
     stack.callback(simulated.end)
     verdicts = Verdicts({it.name: it.lab for it in real})
     stack.callback(verdicts.close)
-    chosen = random.Random(seed)
+    chosen = random.Random(bounds.seed)
     faults, its = Faults(server, proxy, real, simulated, chosen), Chaos(server, real, simulated, verdicts)
     faults.change(50)
     wait_for(its.agreed, "the fleet agrees at first")
     names = list(faults.by_name)
-    for number in range(count):
+    for number in range(bounds.faults):
+        if number and time.monotonic() > until:
+            break
         if number % len(names) == 0:
             chosen.shuffle(names)
         name = names[number % len(names)]
         its.happens(faults, name, Ban(server, BANNED[number % len(BANNED)], chosen.uniform(1, 5)))
         words = f"agree in {its.took[name][-1]:.1f} s, a ban outlives its end by {its.outlived[-1]:.2f} s"
-        _tell(f"{number + 1} of {count}: {name}: {words}")
-    return [*(_figure(name, found) for name, found in its.took.items()), _ends(its, len(real) * count)]
+        _tell(f"{number + 1} of {bounds.faults}: {name}: {words}")
+    return [*(_figure(name, found) for name, found in its.took.items()), _ends(its, len(real) * len(its.outlived))]
 
 
 def _figure(name: str, its: list[float]) -> Figure:

@@ -10,6 +10,7 @@ import pytest
 
 from xdpguard.bench import flood as floods
 from xdpguard.bench.flood import Flood
+from xdpguard.dataplane.sys import kernel
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ def test_what_is_late_is_not_caught_up(monkeypatch: pytest.MonkeyPatch, each: fl
         now += seconds
 
     monkeypatch.setattr(floods, "time", SimpleNamespace(monotonic=lambda: now))
-    monkeypatch.setattr(floods.kernel, "test_run", sends)
+    monkeypatch.setattr(kernel, "test_run", sends)
     monkeypatch.setattr(select, "select", waits)
     flood = Flood("syn", "198.18.0.2", "198.18.0.1", 80, 60, 20_000, 10.0, 10_000_000)
     done, seconds = floods._send(flood, 0, b"", 0)
