@@ -33,6 +33,7 @@ from xdpguard.service.fleet_force import Force
 from xdpguard.service.fleet_lists import FleetLists
 from xdpguard.service.needs import Needs
 from xdpguard.store.database import Store
+from xdpguard.store.watch import StoreWatch
 
 ITS = Settings(("nats://192.0.2.5",), "web1", mode="enforce")
 
@@ -77,6 +78,10 @@ def service(rules: Ruleset, link: Link) -> Fleet:
     return found
 
 
+def drained(its: Fleet) -> None:
+    its.drain(StoreWatch(Path("/nonexistent")), 0)
+
+
 def block(number: int) -> Message:
     target = f"203.0.113.{number}"
     return Message(number, f"web9.block.4-cb0071{number:02x}-32", encode(Value(1, "block", target, 1.0)))
@@ -88,12 +93,34 @@ def test_what_comes_after_a_host_has_left_is_not_put_in_force(rules: Ruleset) ->
     link = Link()
     its = service(rules, link)
     link.batches = [Batch([block(1)], "stream")]
-    its.drain()
+    drained(its)
     assert [str(it.target) for it in rules.store.rules("block")] == ["203.0.113.1"], "positive control"
     settings.record(rules.store, None)
     link.batches = [Batch([block(2)])]
-    its.drain()
+    drained(its)
     assert [str(it.target) for it in rules.store.rules("block")] == ["203.0.113.1"]
+
+
+def test_a_change_of_the_fleet_s_own_needs_no_look_at_the_rest(rules: Ruleset) -> None:
+    """Unless somebody else has changed the store meanwhile, which the next look is to find."""
+    settings.record(rules.store, ITS)
+    watch = StoreWatch(rules.store.path)
+    try:
+        link = Link()
+        its = service(rules, link)
+        seen = watch.version()
+        link.batches = [Batch([block(1)], "stream")]
+        now = its.drain(watch, seen)
+        assert now > seen
+        assert now == watch.version(), "what it changed is known"
+        assert its.changed
+        assert its.drain(watch, now) == now, "nothing came"
+        with Store(rules.store.path) as other, other.transaction():
+            other.put_fact("x", "y")
+        link.batches = [Batch([block(2)])]
+        assert its.drain(watch, now) == now < watch.version()
+    finally:
+        watch.close()
 
 
 def test_one_publisher_does_not_fill_the_share_of_all(
@@ -116,25 +143,25 @@ def test_one_publisher_does_not_fill_the_share_of_all(
     its._configured = its._settings = limited
     force = its._force = Force(limited)
     link.batches = [Batch([block(number) for number in (9, 8, 7, 5)], "stream")]
-    its.drain()
+    drained(its)
     assert held() == addresses(5, 7, 8), "the first three, by their keys"
     assert (len(force.surplus), len(force.refused)) == (1, 0)
     assert "web9 has more than 3 entries ([fleet] max_per_host): the rest does not count" in caplog.text
     other = Message(20, "web2.block.4-c6336407-32", encode(Value(1, "block", "198.51.100.7", 1.0)))
     link.batches = [Batch([block(1)._replace(sequence=21), other])]
-    its.drain()
+    drained(its)
     assert held() == ["198.51.100.7", *addresses(5, 7, 8)], "of others at once"
     now += 61
     force.pend({})
-    its.drain()
+    drained(its)
     assert held() == ["198.51.100.7", *addresses(1, 5, 7)]
     assert len(force.surplus) == 2
     link.batches = [Batch([block(number)._replace(sequence=30, data=None) for number in (1, 5)])]
-    its.drain()
+    drained(its)
     assert held() == ["198.51.100.7", *addresses(7)], "what it withdraws goes at once"
     now += 61
     force.pend({})
-    its.drain()
+    drained(its)
     assert held() == ["198.51.100.7", *addresses(7, 8, 9)]
     assert force.surplus == set()
     now += 61

@@ -95,9 +95,13 @@ class Attachments:
                     continue
         return found
 
-    def renamed(self) -> list[Link]:
-        """Return the links that carry our program under another name than the recorded one, or in another namespace."""
-        found = [self.interfaces.renamed(it) for it in attachments(self.store) if self.interfaces.is_renamed(it)]
+    def renamed(self, among: Iterable[Interface] | None = None) -> list[Link]:
+        """Return the links that carry our program under another name than the recorded one, or in another namespace.
+
+        ``among``: as for `links`.
+        """
+        programs = {it.prog_id for it in (self.interfaces.all() if among is None else among) if it.state == "renamed"}
+        found = [self.interfaces.renamed(it) for it in attachments(self.store) if it.prog_id in programs]
         return [it for it in found if it is not None]
 
     @contextmanager

@@ -112,9 +112,13 @@ class Controller:
         """Return the links that carry our program. ``among``: interfaces just looked up; None looks all of them up."""
         return self._attachments.links(among)
 
-    def carriers(self) -> list[Link]:
-        """Return the links that carry our program, renamed ones included: the default is in force on all of them."""
-        return [*self._attachments.links(), *self._attachments.renamed()]
+    def carriers(self, among: Iterable[Interface] | None = None) -> list[Link]:
+        """Return the links that carry our program, renamed ones included: the default is in force on all of them.
+
+        ``among``: as for `links`.
+        """
+        found = self.interfaces() if among is None else list(among)
+        return [*self._attachments.links(found), *self._attachments.renamed(found)]
 
     def tables(self) -> AbstractContextManager[Tables]:
         """Open the tables of enforced rules in the kernel."""

@@ -102,10 +102,6 @@ class Interfaces:
         links = (link for namespace in self._namespaces() for link in self._links.all(namespace))
         return next((it for it in links if it.xdp and it.xdp.prog_id == known.prog_id and self.ours(it, known)), None)
 
-    def is_renamed(self, known: Attachment) -> bool:
-        """Return whether an interface carries its program under another name, or in another namespace."""
-        return self.look(known).state == "renamed"
-
     def orphans(self) -> list[Link]:
         """Return the links, in any namespace, that carry our program without being recorded."""
         if not self._dataplane.exists():

@@ -136,7 +136,7 @@ class Daemon:
                 if signal.SIGTERM in came or signal.SIGINT in came:
                     return
             self._looks.heed(bool(mounted))
-            self._fleet.drain()
+            self._seen = self._fleet.drain(self._store, self._seen)
             begun = self._ring.drain(self._suspects)
             if begun or time.monotonic() >= min(due, self._looks.at):
                 due = time.monotonic() + _TICK
@@ -178,8 +178,10 @@ class Daemon:
         suspects = self._suspects.found(self._guard, self._links, now)
         self._host.see(active, now)
         step = abs(boot_offset() - self._offset) > _CLOCK_STEP
-        if suspects or step or looked or self._host.due(self._guard, active, now):
+        if suspects or step or looked or self._fleet.changed or self._host.due(self._guard, active, now):
             with self._session() as session:
+                if self._fleet.changed:
+                    self._fleet.look(session, self._policy, self._links, self._following.places(session))
                 self._host.settle(session, self._guard, self._links, active, now)
                 self._suspects.ban(session, self._guard, self._links, suspects)
                 self._fleet.share(session)
@@ -198,13 +200,16 @@ class Daemon:
         self._following.look(session, self._chores_at, self._looks.deleted())
         self._looks.watch(self._following.places(session))
         self._upkeep.check(session, self._chores_at)
+        self._fleet.drain(self._store, self._seen, session)  # what has come waits for as little of all this as it can
         before_guard, self._guard = self._guard, session.guard.effective(self._policy.guard)
-        before, self._links = self._links, (links := session.links())
+        there = session.interfaces()
+        before, self._links = self._links, (links := session.links(there))
         self._survey.look(session, self._guard, links, self._chores_at)
         if links:
             for change in session.guard.apply(self._guard, links, self._host.options, scan=True):
                 _log.info(change)
-            session.default.apply(session.default.effective(self._policy.default), session.carriers())
+            session.default.apply(session.default.effective(self._policy.default), session.carriers(there))
+            self._fleet.drain(self._store, self._seen, session)
         if [(link.name, link.netns) for link in links] != [(link.name, link.netns) for link in before]:
             # Everything counted from here on may belong to a flood.
             self._floods.look(links, self._guard)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -31,6 +31,7 @@ from xdpguard.service.needs import Needs
 from xdpguard.store import fleet as stored
 from xdpguard.store import origins
 from xdpguard.store.database import Store
+from xdpguard.store.watch import StoreWatch
 
 if TYPE_CHECKING:
     from xdpguard.fleet.batch import Sending
@@ -48,6 +49,7 @@ class Fleet:
         self, session: Callable[[], AbstractContextManager[Controller]], pins: Pins, needs: Needs, status: Status
     ) -> None:
         """``session`` opens the controller with the lock held; ``needs`` knows what the host needs."""
+        self.changed = False  # something was put in force since the last look
         self._session = session
         self._pins = pins
         self._needs = needs
@@ -82,6 +84,7 @@ class Fleet:
         self, session: Controller, policy: Policy, interfaces: Iterable[Interface], places: Collection[str]
     ) -> None:
         """Follow the settings, and say how this host stands. The lock is held."""
+        self.changed = False
         self._places, self._configured = {"", *places}, policy.fleet
         wanted = settings(session.store, policy.fleet)
         if wanted != self._settings:
@@ -106,10 +109,14 @@ class Fleet:
         self._deleted = {it.key for it in found if it.data is None}
         self._link.publish(found)
 
-    def drain(self) -> None:
-        """Put in force what came."""
+    def drain(self, store: StoreWatch, seen: int, held: Controller | None = None) -> int:
+        """Put in force what came. ``held``: the session to do it in, if one is open.
+
+        Returns ``seen``, the version of the store in which everything is known; or the new one, if nobody else has
+        changed it since: what comes from the fleet needs no look at all the rest.
+        """
         if self._force is None or self._link is None or self._lists is None:
-            return
+            return seen
         batches = self._link.taken()
         for batch in batches:
             if batch.warning:
@@ -128,19 +135,22 @@ class Fleet:
                 _log.info(f"fleet: connected; it wants {units.counted(len(self._force.state), 'entry', 'entries')}")
         sent = [it for batch in batches for it in batch.sent]
         if not sent and not self._force.due and not self._lists.due:
-            return
+            return seen
         try:
-            with self._session() as session:
+            with self._session() if held is None else nullcontext(held) as session:
+                others = store.version() != seen
                 _record(session.store, sent)
                 if settings(session.store, self._configured) != self._settings:
-                    return  # it has left, or joined another: what came is not to be put in force, see `look`
+                    return seen  # it has left, or joined another: what came is not to be put in force, see `look`
                 self._force.apply(session, self._places, self._needs.found, self._link.addresses)
                 self._follow_lists(session)
+                self.changed, seen = True, seen if others else store.version()
             self._fault = ""
         except Exception as error:  # tried again with the next message, and each second
             if in_words(error) != self._fault:
                 self._fault = in_words(error)
                 _log.error(f"fleet: what it wants could not be put in force: {self._fault}")
+        return seen
 
     def _follow_lists(self, session: Controller) -> None:
         if self._lists is not None and self._force is not None and self._force.known and not self._force.due:
