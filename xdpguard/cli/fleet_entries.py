@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 OnFleet = Annotated[bool, typer.Option("--fleet", help="On all hosts of the fleet; see xdpguard fleet.")]
 
 Kind = Literal["block", "allow"]
+_STATES = {"block": "blocked", "allow": "allowed", "filter": "in force"}
+_SAID = 5  # refusals that are said one by one
+_GONE = {"block": "unblocked", "allow": "no longer allowed:", "filter": "removed filter"}
 
 
 class _Doubt(NamedTuple):
@@ -59,11 +62,6 @@ class _Doubt(NamedTuple):
                 f"this host has published {self.published:,} entries, of which {self.most:,} count ([fleet]"
                 " max_per_host): this may not be among them; take others back: xdpguard unblock TARGET --fleet"
             )
-
-
-_STATES = {"block": "blocked", "allow": "allowed", "filter": "in force"}
-_SAID = 5  # refusals that are said one by one
-_GONE = {"block": "unblocked", "allow": "no longer allowed:", "filter": "removed filter"}
 
 
 def check_alone(others: Mapping[str, object]) -> None:
