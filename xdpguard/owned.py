@@ -19,6 +19,10 @@ from xdpguard.errors import MissingError, XdpguardError
 
 _MOST_LINKS = 40  # as the kernel's MAXSYMLINKS
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_Identity = tuple[int, ...]
+_sound: dict[
+    tuple[Path, bool], _Identity
+] = {}  # of folders that were checked: a service opens maps in them all the time
 
 
 def make_own(folder: Path) -> None:
@@ -44,6 +48,8 @@ def check_own(folder: Path, shared: bool = False) -> None:
 
     ``shared``: where others can make files but not remove ours (/tmp) will do. A missing folder passes.
     """
+    if _sound.get((folder, shared)) == (known := _identity(folder)) is not None:
+        return  # the very folder that was found to be so, whatever leads to it now
     try:
         with opened(_follow(folder)) as found:
             status = os.fstat(found)
@@ -54,6 +60,20 @@ def check_own(folder: Path, shared: bool = False) -> None:
     if not stat.S_ISDIR(status.st_mode):
         raise MissingError(f"{folder} is not a directory", "remove it, then try again")
     _check(status, folder, shared)
+    if known == _of(status):
+        _sound[folder, shared] = known
+
+
+def _identity(folder: Path) -> _Identity | None:
+    """Return what tells a folder from any other, and from itself once it belongs to others; None if it is missing."""
+    try:
+        return _of(os.lstat(folder))
+    except OSError:
+        return None
+
+
+def _of(status: os.stat_result) -> _Identity:
+    return status.st_dev, status.st_ino, status.st_mode, status.st_uid, status.st_gid
 
 
 def check_file(path: Path) -> None:

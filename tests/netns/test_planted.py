@@ -159,6 +159,33 @@ def test_a_swap_between_check_and_use(tmp_path: Path, monkeypatch: pytest.Monkey
         check_own(good)
 
 
+def test_a_folder_that_was_sound_is_judged_again_once_it_changes(tmp_path: Path) -> None:
+    """What was found is remembered for that folder as it was, not for whatever has its name."""
+    folder, aside = tmp_path / "own", tmp_path / "aside"
+    folder.mkdir(mode=0o700)
+    check_own(folder)
+    folder.chmod(0o777)
+    with pytest.raises(MissingError, match="written by other"):
+        check_own(folder)
+    folder.chmod(0o700)
+    check_own(folder)
+    os.chown(folder, 4321, 4321)
+    with pytest.raises(MissingError, match="belongs to user 4321"):
+        check_own(folder)
+    os.chown(folder, 0, 0)
+    check_own(folder)
+    folder.rename(aside)
+    check_own(folder)  # there is none
+    folder.symlink_to(aside)
+    with pytest.raises(MissingError, match="is a link"):
+        check_own(folder)
+    folder.unlink()
+    folder.mkdir(mode=0o700)
+    os.chown(folder, 4321, 4321)
+    with pytest.raises(MissingError, match="belongs to user 4321"):
+        check_own(folder)
+
+
 def test_who_swaps_all_the_time_is_never_followed(common: Path) -> None:
     """Nobody plays with a name in /tmp: a folder of theirs, a link to one of root's, nothing."""
     secret = common.parent / "secret"
