@@ -169,9 +169,8 @@ class Daemon:
         due = self._following.due(now) or self._unconfirmed.due() or now - self._chores_at >= _CHORES
         looked = self._looks.take(now) or due or outdated or self._store.version() != self._seen
         if looked:
-            # Before any decision: apply what another command has set meanwhile.
             with self._session() as session:
-                self._chores(session)
+                self._chores(session)  # before any decision: what another command has set meanwhile
             self._answers.look(self._links)
         self._answers.tell(self._links, self._guard)
         active = self._floods.look(self._links, self._guard)
@@ -180,6 +179,7 @@ class Daemon:
         step = abs(boot_offset() - self._offset) > _CLOCK_STEP
         if suspects or step or looked or self._fleet.changed or self._host.due(self._guard, active, now):
             with self._session() as session:
+                others = self._store.version() != self._seen  # a command, since what is above
                 if self._fleet.changed:
                     self._fleet.look(session, self._policy, self._links, self._following.places(session))
                 self._host.settle(session, self._guard, self._links, active, now)
@@ -188,7 +188,7 @@ class Daemon:
                 if step:  # the session has followed it
                     self._offset = boot_offset()
                     _log.info("the clock was set; the ends of rules and of entries of lists were adjusted")
-                self._seen = self._store.version()
+                self._seen = self._seen if others else self._store.version()
 
     def _chores(self, session: Controller) -> None:
         self._chores_at = time.monotonic()
