@@ -230,14 +230,20 @@ def test_shadow_mode_counts_and_leave_takes_all_away(hosts: list[Host]) -> None:
     assert "belongs to no fleet" in other.command.refused(1, "block", "--fleet", SOURCE)
 
 
+def configured(host: Host, engine: Nats, more: str = "") -> Path:
+    """Has the second host belong to the fleet by a configuration file, which it returns, instead of by `join`."""
+    host.run.end()
+    host.command.ok("fleet", "leave")
+    file = host.command.state / "guard.toml"
+    file.write_text(f'[fleet]\nserver = ["{engine.url}"]\nname = "web2"\n{more}')
+    host.command.ok("attach", INTERFACE, "--netns", host.lab.server, "--config", str(file))
+    host.start()
+    return file
+
+
 def test_a_fleet_of_the_configuration_file_is_left_as_well(hosts: list[Host], engine: Nats) -> None:
     one, other = hosts
-    other.run.end()
-    other.command.ok("fleet", "leave")
-    file = other.command.state / "guard.toml"
-    file.write_text(f'[fleet]\nserver = ["{engine.url}"]\nname = "web2"\n')
-    other.command.ok("attach", INTERFACE, "--netns", other.lab.server, "--config", str(file))
-    other.start()
+    file = configured(other, engine)
     one.command.ok("block", "--fleet", SOURCE)
     assert eventually(other.drops), other.run.lines
     assert "has a [fleet] server" in other.command.refused(1, "fleet", "leave")
@@ -252,12 +258,7 @@ def test_a_fleet_of_the_configuration_file_is_left_as_well(hosts: list[Host], en
 def test_a_host_with_too_many_entries_is_named(hosts: list[Host], engine: Nats) -> None:
     """In `fleet status`, and to itself when it publishes more."""
     _, other = hosts
-    other.run.end()
-    other.command.ok("fleet", "leave")
-    file = other.command.state / "guard.toml"
-    file.write_text(f'[fleet]\nserver = ["{engine.url}"]\nname = "web2"\nmax_per_host = 3\n')
-    other.command.ok("attach", INTERFACE, "--netns", other.lab.server, "--config", str(file))
-    other.start()
+    configured(other, engine, "max_per_host = 3\n")
     addresses = [f"203.0.113.{number}" for number in range(1, 5)]
     said = other.command("block", "--fleet", *addresses[:3])
     assert (said.code, said.err) == (0, ""), said

@@ -13,10 +13,9 @@ from xdpguard.bench.flood import Flood
 from xdpguard.dataplane.sys import kernel
 
 
-@pytest.mark.parametrize(
-    ("each", "packets"), [(1e-6, 200_000), (1e-3, 12_000)]
-)  # seconds for a packet, so many at most
+@pytest.mark.parametrize(("each", "packets"), [(1e-6, 200_000), (1e-3, 12_000)])
 def test_what_is_late_is_not_caught_up(monkeypatch: pytest.MonkeyPatch, each: float, packets: int) -> None:
+    """``each``: seconds that a packet takes; ``packets``: about so many can be sent in time."""
     now = 0.0
 
     def sends(_program: int, _frame: bytes, count: int, *_: int) -> None:

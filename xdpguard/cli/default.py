@@ -186,7 +186,8 @@ def show(
 
     chosen = options(context)
     with controller(chosen, read_only=True) as session:
-        found, nothing = _answer(chosen, session, limit), nothing_attached(session.store)
+        found = _answer(chosen, session, limit)
+        nothing = None if found.interfaces else nothing_attached(session.store)
     if as_json:
         render.print_json(found)
         return
@@ -195,7 +196,7 @@ def show(
         ports = [f"{port}/tcp" for port in found.published] + [f"{port}/udp" for port in found.published_udp]
         for text in _exceptions(ports, [it for it in found.interfaces if it.split("@")[0] == "lo"]):
             render.note(text)
-    if not found.interfaces:
+    if nothing:
         render.say(f"{nothing}; {nothing.remedy}")
     verb = "cut" if found.mode == "enforce" else "would be cut"
     if found.ports:

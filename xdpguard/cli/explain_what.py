@@ -103,7 +103,7 @@ def show(chosen: Options, asked: Prefix | list[Port], as_json: bool) -> None:
 
     attached = pins(chosen).exist()
     with ruleset(chosen, read_only=True) as held:
-        unread = str(nothing_attached(held.store))
+        unread = "" if attached else str(nothing_attached(held.store))
         if isinstance(asked, Prefix):
             whole = standing.of_prefix(held, asked, attached)
             lines = list(range_lines(whole, unread))

@@ -65,7 +65,8 @@ def show(context: typer.Context, as_json: output.Json = False, _output: output.O
         overrides = session.guard.overrides()
         raised = session.sysctls.held()
         interfaces = _interfaces(chosen, session, policy)
-        published, nothing = session.guard.published(), nothing_attached(session.store)
+        published = session.guard.published()
+        nothing = None if interfaces else nothing_attached(session.store)
     if as_json:
         render.print_json(GuardShow(policy, overrides, interfaces, raised, published))
         return
@@ -74,7 +75,7 @@ def show(context: typer.Context, as_json: output.Json = False, _output: output.O
     render.print_table(["policy", Column("value", clip="end"), "set"], rows)
     if published:
         render.say(f"exempted automatically, because NAT redirects their connections: {', '.join(map(str, published))}")
-    if not interfaces:
+    if nothing:
         render.say(f"{nothing}; {nothing.remedy}")
     for name, it in interfaces.items():
         render.say(f"{name}: {_sentence(it)}", "red" if it.active and it.mode != "always" else "")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,7 +15,7 @@ from xdpguard.cli import output, render
 from xdpguard.cli.columns import REASON_COLUMNS, Column, Row, number, size, verdict_colour
 from xdpguard.cli.places import key
 from xdpguard.cli.redraw import Redraw
-from xdpguard.cli.session import Options, options, pins
+from xdpguard.cli.session import Options, nothing_attached, options, pins
 from xdpguard.errors import UsageError
 from xdpguard.instance import require_privileges
 
@@ -100,7 +100,9 @@ def syns(
     require_privileges()
     chosen = options(context)
     held = pins(chosen)
-    rows = syns_by(held, by, top or None) if held.exist() else _nothing_attached(chosen)
+    if not held.exist():
+        raise nothing_attached(chosen)
+    rows = syns_by(held, by, top or None)
     if as_json:
         render.print_json(rows)
         return
@@ -110,14 +112,6 @@ def syns(
     columns = [Column(name.replace("_", " "), right=name == "syns") for name in rows[0]]
     cells = [[number(value) if isinstance(value, int) else value for value in row.values()] for row in rows]
     render.print_table(columns, cells)
-
-
-def _nothing_attached(chosen: Options) -> NoReturn:
-    from xdpguard.control.presence import nothing_attached
-    from xdpguard.store.database import Store
-
-    with Store(chosen.instance.store, read_only=True) as store:
-        raise nothing_attached(store)
 
 
 def _read(chosen: Options, names: list[str] | None = None) -> tuple[dict[str, Counters], dict[str, Presence]]:
@@ -130,7 +124,7 @@ def _read(chosen: Options, names: list[str] | None = None) -> tuple[dict[str, Co
     with Store(chosen.instance.store, read_only=True) as store:
         places = [it for it in presences(store).all if held.is_current(it.name, it.netns)]
     if not places:
-        _nothing_attached(chosen)
+        raise nothing_attached(chosen)
     if names:
         known = {key(it.name, it.netns) for it in places}
         wrong = next((name for name in names if not any(name in (it, it.partition("@")[0]) for it in known)), None)

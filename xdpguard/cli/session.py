@@ -13,7 +13,7 @@ import typer
 from xdpguard import instance as instances
 from xdpguard import units
 from xdpguard.cli import render
-from xdpguard.errors import UsageError
+from xdpguard.errors import UsageError, XdpguardError
 from xdpguard.instance import ATTACHED, require_privileges
 
 if TYPE_CHECKING:
@@ -229,6 +229,15 @@ def _restore(chosen: Options, store: Store) -> None:
 
         for note in restore(store, pins(chosen)):
             render.note(note)
+
+
+def nothing_attached(chosen: Options) -> XdpguardError:
+    """Return the error of a command that finds no maps to read; see control/presence.py."""
+    from xdpguard.control import presence
+    from xdpguard.store.database import Store
+
+    with Store(chosen.instance.store, read_only=True) as store:
+        return presence.nothing_attached(store)
 
 
 def on_step(step: str) -> None:

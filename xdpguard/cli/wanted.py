@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from xdpguard.cli import places
-from xdpguard.cli.session import Options, pins
+from xdpguard.cli.session import Options, nothing_attached, pins
 from xdpguard.errors import UsageError
 from xdpguard.store.attachments import attachments
 
@@ -64,8 +64,6 @@ class Wanted:
 
 def wanted(chosen: Options, reasons: list[str] | None, interface: str, netns: str | None) -> Wanted:
     """Read the options. Raise UsageError if a reason never drops, XdpguardError if no interface is in reach."""
-    from xdpguard.control.presence import nothing_attached
-    from xdpguard.store.database import Store
     from xdpguard.telemetry.counters import dropping
 
     for name in reasons or ():
@@ -76,8 +74,7 @@ def wanted(chosen: Options, reasons: list[str] | None, interface: str, netns: st
     if found.look(chosen):
         return found
     if not Wanted([], ()).look(chosen):
-        with Store(chosen.instance.store, read_only=True) as store:
-            raise nothing_attached(store)
+        raise nothing_attached(chosen)
     what = f"{interface} is not attached" if interface else "nothing is attached"
     raise UsageError(f"{what}{f' in namespace {netns}' if netns else ''}", "xdpguard status shows what is")
 

@@ -98,13 +98,18 @@ def presences(store: Store, held: bool = True) -> Presences:
     return Presences(tuple(_presence(it, held) for it in attachments(store)))
 
 
-def nothing_attached(store: Store) -> XdpguardError:
-    """Return the error of a command that finds no maps to read: nothing is attached, or what is has lost its pins."""
+def unpinned(store: Store) -> XdpguardError | None:
+    """Return the error of a command that finds no maps to read, if a program is attached all the same; else None."""
     lost = next((it for it in presences(store, held=False).all if it.fault == UNREACHED), None)
     if lost is None:
-        return XdpguardError("nothing is attached", "attach an interface first: xdpguard attach IFACE")
+        return None
     again = f"attach it again: xdpguard attach {arguments_of(lost.name, lost.netns)}"
     return XdpguardError(f"the maps of {lost.place} are no longer pinned", again)
+
+
+def nothing_attached(store: Store) -> XdpguardError:
+    """Return the error of a command that finds no maps to read: nothing is attached, or what is has lost its pins."""
+    return unpinned(store) or XdpguardError("nothing is attached", "attach an interface first: xdpguard attach IFACE")
 
 
 def _presence(known: Attachment, held: bool) -> Presence:

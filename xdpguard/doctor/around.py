@@ -11,7 +11,7 @@ from xdpguard.control.audit import audit
 from xdpguard.control.controller import CONFIG_FACT
 from xdpguard.control.guard import answers as answering
 from xdpguard.control.interfaces import Interface, Interfaces
-from xdpguard.control.presence import nothing_attached, presences
+from xdpguard.control.presence import presences, unpinned
 from xdpguard.control.ruleset import Ruleset
 from xdpguard.dataplane.build.program import KernelDataplane
 from xdpguard.dataplane.sys import kernel
@@ -77,10 +77,10 @@ def entries(instance: Instance) -> Check:
     with Store(instance.store, read_only=True) as store:
         clock.show_as_in_kernel(store, pins.exist())
         found = audit(Ruleset(store, KernelDataplane(pins)))
-        attached, nothing = any(not it.fault for it in presences(store).all), nothing_attached(store)
+        lost = unpinned(store) if found is None else None
+    if lost:
+        return Check("entries", "fail", f"which of them the kernel holds is unknown: {lost}", lost.remedy)
     if found is None:
-        if attached:
-            return Check("entries", "fail", f"which of them the kernel holds is unknown: {nothing}", nothing.remedy)
         return Check("entries", "ok", "nothing is attached", "")
     if not found.whole:
         lacking = ", ".join(found.missing())

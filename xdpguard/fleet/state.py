@@ -117,7 +117,7 @@ class State:
 
     def over(self, most: int) -> dict[str, int]:
         """Return the publishers of more entries than that, with how many. An operator may have any number."""
-        return {host: count for host, count in sorted(self._numbers.items()) if count > most and host != OPERATOR}
+        return dict(sorted(it for it in self._numbers.items() if it[1] > most and it[0] != OPERATOR))
 
     def surplus(self, most: int) -> set[Target]:
         """Return the targets before which each of their publishers has so many others: the same on all hosts."""

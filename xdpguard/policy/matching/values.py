@@ -118,7 +118,7 @@ def _remedy(operand: Operand, text: str) -> str:
     close = longer[:3] or (difflib.get_close_matches(text, known, 1) if text else [])
     if close:
         return f"did you mean {' or '.join(close)}?"
-    if operand.kind is Kind.PORT and not SERVICES.exists():
+    if operand.kind is Kind.PORT and text and not SERVICES.exists():
         return NO_SERVICES
     numbers = f"write a number from 0 to {(1 << operand.bits) - 1}"
     listed = ", ".join(known[:10]) + (", ..." if len(known) > 10 else "")
