@@ -120,6 +120,7 @@ def test_in_the_kernel_is_not_in_force(command: Command, lab: Lab) -> None:
     assert not next(iter(command.json("stats")["interfaces"].values()))["attached"]
     assert command("status").code == 1
     assert "lost its program" in command("doctor").out
+    assert "blocked; nothing is attached\n" in command("explain", A).out
     command.ok("attach", INTERFACE, "--netns", lab.server, "--observe")
     assert "only observes" in notes(command, "block", B)
     said = notes(command, "unblock", B)

@@ -113,7 +113,8 @@ def _explain_address(chosen: Options, address: Prefix, as_json: bool) -> None:
     with controller(chosen, read_only=True) as session:
         found = about(session, pins(chosen), address)
         late = health.clock_notes(session.store) if found.attached else []
-        where, unread = presences_of(session), "" if found.attached else str(nothing_attached(session.store))
+        where = presences_of(session)
+        unread = "" if found.attached and found.interfaces else str(nothing_attached(session.store))
         if found.outcome and any(it.fault for it in where.all):
             late += where.notes()
     if as_json:
